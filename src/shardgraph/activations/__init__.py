@@ -1,0 +1,1 @@
+"""A frozen encoder, run once per image, and the files that keep its output."""

@@ -1,0 +1,1 @@
+"""A request, its plan, and carrying it out."""

@@ -1,0 +1,1 @@
+"""The light models: adapters on cached activations, their training and their ensemble."""

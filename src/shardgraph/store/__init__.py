@@ -1,0 +1,1 @@
+"""Everything on disk: records, blobs, generations, requests, ledger. No torch."""
