@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from shardgraph.errors import DataError
 from shardgraph.identity import OwnerId, SampleId, SourceName
 
 
@@ -26,7 +27,10 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """Samples and, for each, what the backbone takes as input."""
+    """Samples and, for each, what the backbone takes as input.
+
+    All methods may be called from several threads at once.
+    """
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -42,3 +46,65 @@ class Dataset(Protocol):
             BadFileError: the file cannot be read as an image; the message names it.
         """
         ...
+
+    def fingerprint(self, index: int) -> str:
+        """SHA-256 of what ``read(index)`` is made from (the file's bytes, or the array's).
+
+        Raises:
+            BadFileError: the file cannot be read.
+        """
+        ...
+
+    def inspect(self, index: int) -> None:
+        """A cheap look at ``samples[index]``, without decoding it.
+
+        Not guaranteed: that `read` succeeds afterwards; a truncated image has a sound header.
+
+        Raises:
+            BadFileError: it is already clear that `read` would fail.
+        """
+        ...
+
+
+def check_samples(samples: Iterable[Sample], where: str) -> tuple[Sample, ...]:
+    """Return ``samples`` as a tuple after checking ids and labels; ``where`` is for messages.
+
+    Raises:
+        DataError: there is no sample; an id is empty or occurs twice; a label is empty; or a name
+            is not valid Unicode text (file names can hold bytes that no text encodes).
+    """
+    found = tuple(samples)
+    if not found:
+        raise DataError(f"{where} holds no samples.", advice="Check that it is the right one.")
+    seen: set[SampleId] = set()
+    for sample in found:
+        _check_names(sample, where)
+        if sample.id in seen:
+            raise DataError(
+                f"{where}: the id {sample.id!r} occurs twice.",
+                advice="Give every sample an id of its own.",
+            )
+        seen.add(sample.id)
+    return found
+
+
+def _check_names(sample: Sample, where: str) -> None:
+    if not sample.id:
+        raise DataError(f"{where}: a sample has an empty id.", advice="Give it one.")
+    if not sample.label:
+        raise DataError(
+            f"{where}: sample {sample.id!r} has an empty label.",
+            advice="Every sample needs a label.",
+        )
+    for name in (sample.id, sample.label, sample.owner, sample.source):
+        if name is not None and not _is_text(name):
+            raise DataError(
+                f"{where}: {name!r} is not valid Unicode text.",
+                advice="Rename the file or folder.",
+            )
+
+
+def _is_text(name: str) -> bool:
+    if name.isascii():
+        return True
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

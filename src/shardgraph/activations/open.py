@@ -1,0 +1,45 @@
+"""From the name of an encoder to a backbone."""
+
+from __future__ import annotations
+
+from shardgraph.activations.backbone import PRECOMPUTED, Backbone, Precomputed
+from shardgraph.activations.efficientnet import (
+    DEFAULT_LAYER,
+    EFFICIENTNET_LITE0,
+    efficientnet_lite0,
+)
+from shardgraph.errors import RecipeError
+
+DEFAULT_BACKBONE = EFFICIENTNET_LITE0
+
+
+def open_backbone(
+    name: str = DEFAULT_BACKBONE,
+    layer: str | None = None,
+    *,
+    shape: tuple[int, int] | None = None,
+) -> Backbone:
+    """Build the backbone called ``name``, tapped at ``layer`` (its default when None).
+
+    ``activations`` takes arrays as they are; it needs their ``shape`` (tokens, width) and has no
+    layers to choose from.
+
+    Raises:
+        RecipeError: an unknown name or layer, or ``activations`` without a shape.
+    """
+    if name == EFFICIENTNET_LITE0:
+        return efficientnet_lite0(DEFAULT_LAYER if layer is None else layer)
+    if name == PRECOMPUTED:
+        if shape is None:
+            raise RecipeError(
+                "The backbone 'activations' takes arrays, not images.",
+                advice=f"Use {DEFAULT_BACKBONE} for images.",
+            )
+        if layer not in (None, Precomputed.layer):
+            raise RecipeError(
+                "The backbone 'activations' has no layers.", advice="Leave out the layer."
+            )
+        return Precomputed(*shape)
+    raise RecipeError(
+        f"There is no backbone {name!r}.", advice=f"Use {EFFICIENTNET_LITE0} or {PRECOMPUTED}."
+    )
