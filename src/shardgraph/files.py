@@ -20,8 +20,10 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from shardgraph.errors import StoreError
 
@@ -29,6 +31,7 @@ PARTIAL_SUFFIX = ".partial"
 """Ending of the names of files that are still being written."""
 
 _ZEROS = bytes(1 << 20)
+_SYNC_WORKERS = 8  # a journalling file system commits syncs that wait side by side together
 _ALLOCATION_UNIT = 512  # st_blocks is counted in these (POSIX <sys/stat.h>)
 _ADVICE = {
     errno.ENOSPC: "Free some space on the volume and run the command again.",
@@ -65,6 +68,18 @@ def sync_file(path: Path) -> None:
         sync_descriptor(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """`sync_file` for many, side by side: several times faster than one after the other."""
+    paths = list(paths)
+    if len(paths) < 2:
+        for path in paths:
+            sync_file(path)
+        return
+    with ThreadPoolExecutor(_SYNC_WORKERS) as pool:
+        for _ in pool.map(sync_file, paths):
+            pass
 
 
 def sync_directory(path: Path) -> None:
@@ -160,7 +175,9 @@ def erase_files(paths: Iterable[Path]) -> None:
 
     No file is unlinked before the zeros of all of them are durable.
     """
-    found = [path for path in dict.fromkeys(paths) if _overwrite(path)]
+    kinds = {path: _overwrite(path) for path in dict.fromkeys(paths)}
+    sync_files(path for path, kind in kinds.items() if kind == "regular")
+    found = [path for path, kind in kinds.items() if kind != "missing"]
     for path in found:
         with reported("unlink", path):
             _unlink_if_there(path)
@@ -200,25 +217,23 @@ def _unlink_if_there(path: Path) -> None:
         return
 
 
-def _overwrite(path: Path) -> bool:
-    """Durably replace all allocated bytes of a regular file by zeros; False if there is none."""
+def _overwrite(path: Path) -> Literal["regular", "special", "missing"]:
+    """Replace all allocated bytes of a regular file by zeros, not yet durably."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return False
+        return "missing"
     if stat.S_ISDIR(found.st_mode):
         raise StoreError(f"Cannot erase {path}: it is a directory.", advice="Remove it by hand.")
     if not stat.S_ISREG(found.st_mode):
-        return True
-    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return "special"
     with reported("overwrite", path):
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
-    try:
-        with reported("overwrite", path):
+        try:
             left = max(found.st_size, found.st_blocks * _ALLOCATION_UNIT)
             while left:
                 left -= os.write(descriptor, _ZEROS[: min(left, len(_ZEROS))])
-        sync_descriptor(descriptor, path)
-    finally:
-        os.close(descriptor)
-    return True
+        finally:
+            os.close(descriptor)
+    return "regular"

@@ -123,8 +123,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to forget. From ``erased`` on, ``samples`` and ``fenced`` are empty for good.
+    """One request to forget.
 
+    ``samples`` is empty from ``published`` on. ``fenced`` are the nodes that the samples had
+    influenced; it is empty once the request is ``receipted``.
     Times are seconds since the epoch. ``commitment`` is 32 random bytes in hexadecimal that stand
     for the request wherever no id may be named. ``digest_before`` and ``digest_after`` are the
     influence digests around the generation that carried the request out.

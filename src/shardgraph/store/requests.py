@@ -1,0 +1,178 @@
+"""The life of a request: which states there are rows for, and what moves one on.
+
+    accepted -> refitted -> published -> erased -> receipted
+
+Acceptance is the fence: the row that makes a request durable is the row that takes its nodes out
+of every answer. Each step is one transaction and does nothing where it was done before, so after
+a crash the caller simply takes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shardgraph.errors import UsageError
+from shardgraph.identity import NodeId, SampleId, canonical_json, digest_bytes
+from shardgraph.store.database import Database
+from shardgraph.store.rows import FENCING
+from shardgraph.store.samples import Samples, label_counts
+from shardgraph.store.state import REQUEST_STATES, Request, RequestState
+
+SECONDS_PER_DAY = 86_400.0
+_COLUMNS = (
+    "id, kind, state, accepted, deadline, commitment, fenced, generation, digest_before, "
+    "digest_after, receipt"
+)
+
+
+class Requests:
+    """The table of requests. Writing happens inside a transaction of the caller's."""
+
+    def __init__(self, database: Database, samples: Samples) -> None:
+        self._database = database
+        self._samples = samples
+
+    def accept(
+        self,
+        key: str,
+        kind: str,
+        samples: Sequence[SampleId],
+        fenced: Iterable[int],
+        accepted: float,
+        days: float,
+    ) -> tuple[Request, bool]:
+        """Insert a request unless its key is known; the request, and whether it is new.
+
+        Raises:
+            UsageError: no samples, a deadline that is not in the future, or a key whose request
+                is still pending for other samples.
+            UnknownIdError: a sample is not live, or another request is pending for it.
+        """
+        hidden = self._hidden(key)
+        ids = tuple(sorted(dict.fromkeys(samples)))
+        known = self._select("key = ?", (hidden,))
+        if known:
+            if known[0].samples and known[0].samples != ids:
+                raise UsageError(
+                    f"The request key {key!r} is in use for other samples.",
+                    advice="Give every request a key of its own.",
+                )
+            return known[0], False
+        if not ids:
+            raise UsageError("A request must name at least one sample.")
+        if not (math.isfinite(days) and days > 0):
+            raise UsageError(f"A deadline of {days} days is not in the future.")
+        records = self._samples.find(ids)
+        self._database.rows(
+            "INSERT INTO requests (key, kind, state, accepted, deadline, commitment, fenced, "
+            "labels) VALUES (?, ?, 'accepted', ?, ?, ?, ?, ?)",
+            (
+                hidden,
+                kind,
+                accepted,
+                accepted + days * SECONDS_PER_DAY,
+                secrets.token_hex(32),
+                json.dumps(sorted(set(fenced))),
+                canonical_json(label_counts(records)).decode(),
+            ),
+        )
+        request = self._select("key = ?", (hidden,))[0].id
+        self._samples.claim(ids, request)
+        return self.get([request])[0], True
+
+    def get(self, ids: Iterable[int]) -> tuple[Request, ...]:
+        """Requests by id, in order of id.
+
+        Raises:
+            UsageError: there is no such request.
+        """
+        wanted = sorted(set(ids))
+        condition = "id IN (SELECT value FROM json_each (?)) ORDER BY id"
+        found = self._select(condition, (json.dumps(wanted),))
+        missing = sorted(set(wanted) - {request.id for request in found})
+        if missing:
+            raise UsageError(
+                f"There is no request {missing[0]}.", advice="List them: `shardgraph requests`."
+            )
+        return found
+
+    def all(self) -> tuple[Request, ...]:
+        """All requests, oldest first."""
+        return self._select("TRUE ORDER BY id", ())
+
+    def unfinished(self) -> tuple[Request, ...]:
+        """Requests that have no receipt yet, oldest first."""
+        return self._select("state != 'receipted' ORDER BY id", ())
+
+    def by_state(self) -> dict[str, int]:
+        """How many requests are in each state."""
+        return dict(self._database.rows("SELECT state, count(*) FROM requests GROUP BY state"))
+
+    def move(
+        self, ids: Iterable[int], sources: Sequence[RequestState], target: RequestState
+    ) -> None:
+        """Move requests from one of the ``sources`` to ``target``; further on already is fine.
+
+        Raises:
+            UsageError: one is in a state before the ``sources``.
+        """
+        moving = []
+        for request in self.get(ids):
+            if request.state in sources:
+                moving.append((target, request.id))
+            elif REQUEST_STATES.index(request.state) < REQUEST_STATES.index(target):
+                raise UsageError(f"Request {request.id} is {request.state}, not {sources[0]}.")
+        self._database.many("UPDATE requests SET state = ? WHERE id = ?", moving)
+
+    def published(self, ids: Iterable[int], generation: int, before: str) -> None:
+        """Lift the fence of requests that the current transaction carries out."""
+        self.move(ids, FENCING, "published")
+        self._database.many(
+            "UPDATE requests SET generation = ?, digest_before = ?, labels = '{}' WHERE id = ?",
+            [(generation, before, request) for request in ids],
+        )
+
+    def set_digest_after(self, ids: Iterable[int], after: str) -> None:
+        """Record the influence digest that the publication led to."""
+        self._database.many(
+            "UPDATE requests SET digest_after = ? WHERE id = ?",
+            [(after, request) for request in ids],
+        )
+
+    def receipted(self, request: int, index: int) -> None:
+        """Record the place of the receipt; which nodes were refitted is then forgotten here."""
+        self.move([request], ["erased"], "receipted")
+        self._database.rows(
+            "UPDATE requests SET receipt = ?, fenced = '[]' WHERE id = ?", (index, request)
+        )
+
+    def _hidden(self, key: str) -> str:
+        """A digest by which the key is recognised; a key may hold a name, so it is not kept."""
+        salt = self._database.rows("SELECT value FROM meta WHERE name = 'salt'")[0][0]
+        return digest_bytes(canonical_json([salt, key]))
+
+    def _select(self, condition: str, parameters: Sequence[Any]) -> tuple[Request, ...]:
+        with self._database.snapshot():
+            rows = self._database.rows(
+                f"SELECT {_COLUMNS} FROM requests WHERE {condition}", parameters
+            )
+            return tuple(self._request(row) for row in rows)
+
+    def _request(self, row: tuple[Any, ...]) -> Request:
+        number, kind, state, accepted, deadline, commitment, fenced, *rest = row
+        pending = self._samples.pending(number)
+        return Request(
+            number,
+            kind,
+            state,
+            accepted,
+            deadline,
+            commitment,
+            tuple(record.id for record in pending),
+            frozenset(NodeId(node) for node in json.loads(fenced)),
+            *rest,
+        )

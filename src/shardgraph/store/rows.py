@@ -1,0 +1,140 @@
+"""The current state as rows, as a `View`, as a digest and as a seal.
+
+The *influence digest* covers all that decides an answer and nothing else, so it is equal for
+equal configuration and live samples whatever the history. The *seal* covers, beside it, what
+decides who may answer: the generation, the unfinished requests with their fences, the ledger's
+frontier. It is rewritten in every transaction and compared at every view, so rows that were
+changed by anything but this package are never acted upon.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from shardgraph.errors import StoreDamagedError
+from shardgraph.identity import NodeId, ShardId, digest_bytes, digest_json
+from shardgraph.store.blobs import Address
+from shardgraph.store.database import Database
+from shardgraph.store.state import RequestState, ShardState, StoreConfig, View
+
+FENCING: tuple[RequestState, ...] = ("accepted", "refitted")
+"""States of a request in which its nodes must not answer."""
+
+_FENCING_SQL = "state IN ('accepted', 'refitted')"
+
+
+class Rows:
+    """Reads the current state, and seals it after a change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._config: tuple[str, StoreConfig, str] | None = None
+
+    def config(self) -> tuple[StoreConfig, str]:
+        """The configuration and its digest, parsed again only when its text has changed."""
+        text = self._database.rows("SELECT value FROM meta WHERE name = 'config'")[0][0]
+        cached = self._config
+        if cached is None or cached[0] != text:
+            config = StoreConfig.from_json(json.loads(text))
+            cached = self._config = (text, config, config.digest)
+        return cached[1], cached[2]
+
+    def view(self) -> View:
+        """The current state, compared with its seal.
+
+        Raises:
+            StoreDamagedError: they differ, or a row cannot be understood.
+        """
+        with self._database.snapshot():
+            try:
+                generation, digest, *_, seal = self._state()
+                view = self._unsealed(generation)
+                intact = view.digest == digest and self._seal(view) == seal
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise _damaged(self._database) from error
+        if not intact:
+            raise _damaged(self._database)
+        return view
+
+    def seal(self) -> str:
+        """Write the digest and the seal of what the current transaction has made; the digest."""
+        generation = self._state()[0]
+        view = self._unsealed(generation)
+        self._database.rows("UPDATE state SET digest = ?", (view.digest,))
+        self._database.rows("UPDATE state SET seal = ?", (self._seal(view),))
+        return view.digest
+
+    def pointers(self, kind: str) -> dict[int, str]:
+        """Key to digest of all current blobs of a kind, by key."""
+        statement = "SELECT key, digest FROM pointers WHERE kind = ? ORDER BY key"
+        return dict(self._database.rows(statement, (kind,)))
+
+    def live_blobs(self) -> tuple[Address, ...]:
+        """Every blob that the current generation, or a refit kept for the next, points to."""
+        return tuple(
+            self._database.rows(
+                "SELECT kind, key, digest FROM pointers "
+                "UNION SELECT kind, key, digest FROM refits ORDER BY 1, 2, 3"
+            )
+        )
+
+    def _state(self) -> tuple[Any, ...]:
+        statement = "SELECT generation, digest, ledger_size, ledger_peaks, seal FROM state"
+        return self._database.rows(statement)[0]
+
+    def _unsealed(self, generation: int) -> View:
+        config, config_digest = self.config()
+        activations = self.pointers("activations")
+        nodes, tallies = self.pointers("nodes"), self.pointers("tallies")
+        shards, terms = {}, []
+        statement = "SELECT shard, records, samples, labels FROM shards ORDER BY shard"
+        for shard, records, samples, labels in self._database.rows(statement):
+            blob = activations[shard]
+            shards[ShardId(shard)] = ShardState(blob, records, samples, json.loads(labels))
+            terms.append([shard, blob, records, samples, digest_bytes(labels.encode())])
+        digest = digest_json(
+            {
+                "config": config_digest,
+                "nodes": list(nodes.items()),
+                "shards": terms,
+                "tallies": list(tallies.items()),
+            }
+        )
+        fenced: set[NodeId] = set()
+        pending: Counter[str] = Counter()
+        fences = f"SELECT fenced, labels FROM requests WHERE {_FENCING_SQL}"
+        for nodes_text, labels_text in self._database.rows(fences):
+            fenced.update(json.loads(nodes_text))
+            pending.update(json.loads(labels_text))
+        return View(
+            generation=generation,
+            config=config,
+            shards=shards,
+            nodes={NodeId(key): value for key, value in nodes.items()},
+            tallies={NodeId(key): value for key, value in tallies.items()},
+            fenced=frozenset(fenced),
+            pending_labels=dict(sorted(pending.items())),
+            digest=digest,
+            revision=self._database.revision(),
+        )
+
+    def _seal(self, view: View) -> str:
+        size, peaks = self._database.rows("SELECT ledger_size, ledger_peaks FROM state")[0]
+        requests = self._database.rows(
+            "SELECT id, key, kind, state, accepted, deadline, commitment, fenced, labels, "
+            "generation, digest_before, digest_after FROM requests WHERE state != 'receipted' "
+            "ORDER BY id"
+        )
+        erasures = self._database.rows("SELECT kind, key, digest FROM erasures ORDER BY 1, 2, 3")
+        return digest_json(
+            [view.generation, view.digest, size, peaks, [*requests], [*erasures]],
+        )
+
+
+def _damaged(database: Database) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"The rows of {database.path} do not agree with their seal.",
+        advice="Restore the store from a backup, or fit it again.",
+    )
