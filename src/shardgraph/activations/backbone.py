@@ -18,7 +18,7 @@ class Backbone(Protocol):
 
     Several threads call `prepare` and `encode` at once, so neither may change the object.
     A new kind of encoder is a new file with a class that keeps this protocol; the tests in
-    ``tests/activations/conformance.py`` take any of them.
+    ``tests/activations/test_conformance.py`` take any of them.
     """
 
     @property

@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(
 """Lower-case endings of file names that are taken for images."""
 
 # Only these are tried, whatever the suffix: other decoders of Pillow start outside programs.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "MPO")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 # What Pillow raises for damaged input; its decoders do not promise a single type.
 _DECODE_ERRORS = (
