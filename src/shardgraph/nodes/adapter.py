@@ -224,10 +224,11 @@ def stack(kind: str, nodes: Sequence[Mapping[str, np.ndarray]]) -> Adapter:
         for arrays in nodes:
             width, classes = arrays["attention"].shape[-1], arrays["bias"].shape[-1]
             last, before = _padding(kind, width, classes).get(name, (0, 0))
-            array = torch.from_numpy(np.ascontiguousarray(arrays[name]))
+            ahead = [(0, 0)] * (arrays[name].ndim - 2)
             fill = ABSENT if name == "bias" else 0.0
-            rows.append(functional.pad(array, (0, last, 0, before), value=fill))
-        stacked[name] = torch.stack(rows)
+            room = [*ahead, (0, before), (0, last)]
+            rows.append(np.pad(arrays[name], room, constant_values=fill))
+        stacked[name] = torch.from_numpy(np.stack(rows))
     return Adapter.of(kind, stacked)
 
 
