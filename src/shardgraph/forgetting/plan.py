@@ -75,8 +75,8 @@ def plan_change(
     after = [count - removed.get(shard, 0) for shard, count in enumerate(before)]
     shards = tuple(sorted(shard for shard, count in removed.items() if count))
     readers = {node for shard in shards for node in graph.readers_of(shard)}
-    alive = {node for node in readers if lives(graph, node, after)}
-    existed = {node for node in readers if lives(graph, node, before)}
+    alive = {node for node in readers if graph.nodes[node].exists(after)}
+    existed = {node for node in readers if graph.nodes[node].exists(before)}
     tallying = {node for shard in shards for node in graph.tallied_by(shard)} - readers
     reads = [sum(after[shard] for shard in graph.nodes[node].reads) for node in sorted(alive)]
     touched = {shard for node in alive for shard in graph.nodes[node].reads}
@@ -90,20 +90,9 @@ def plan_change(
         emptied=tuple(shard for shard in shards if after[shard] == 0),
         refit=tuple(sorted(alive)),
         dropped=tuple(sorted(existed - alive)),
-        subtract=tuple(sorted(node for node in tallying if lives(graph, node, before))),
+        subtract=tuple(sorted(node for node in tallying if graph.nodes[node].exists(before))),
         samples_refit=sum(reads),
         distinct_samples=sum(after[shard] for shard in touched),
         passes=passes,
         predicted_seconds=seconds,
     )
-
-
-def lives(graph: ShardGraph, node: int, sizes: Sequence[int]) -> bool:
-    """Whether a node exists for these shard sizes: its own shard is not empty.
-
-    A node without a shard of its own exists while anything that it reads or tallies does.
-    """
-    spec = graph.nodes[node]
-    if spec.home is not None:
-        return sizes[spec.home] > 0
-    return any(sizes[shard] for shard in (*spec.reads, *spec.tallies))

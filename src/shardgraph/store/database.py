@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,11 @@ class Database:
         """A value that differs whenever anyone has committed since it was last equal."""
         with self.lock:
             return self.rows("PRAGMA data_version")[0][0], self.writes
+
+    def copy_to(self, path: Path) -> None:
+        """Write the state that this connection sees to a new database file, not yet durable."""
+        with self.lock, translated(path), closing(sqlite3.connect(path)) as target:
+            self._connection.backup(target)
 
     def scrub(self) -> None:
         """Rebuild the file from its live rows alone and empty the write-ahead log.

@@ -84,6 +84,11 @@ class Requests:
         self._samples.claim(ids, request)
         return self.get([request])[0], True
 
+    def of_key(self, key: str) -> Request | None:
+        """The request accepted under a key, None if there is none."""
+        found = self._select("key = ?", (self._hidden(key),))
+        return found[0] if found else None
+
     def get(self, ids: Iterable[int]) -> tuple[Request, ...]:
         """Requests by id, in order of id.
 

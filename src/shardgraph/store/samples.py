@@ -92,6 +92,11 @@ class Samples:
             )
         return tuple(found[sample] for sample in ids)
 
+    def lookup(self, ids: Sequence[SampleId]) -> tuple[Record, ...]:
+        """The records of those ids that are in the table, pending ones too, by id."""
+        listed = json.dumps(list(ids))
+        return self._select("id IN (SELECT value FROM json_each (?)) ORDER BY id", (listed,))
+
     def of(self, column: str, value: str) -> tuple[Record, ...]:
         """Records with this owner or source that no request is pending for, by id.
 

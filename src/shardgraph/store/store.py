@@ -17,6 +17,7 @@ from shardgraph.errors import (
 )
 from shardgraph.identity import SampleId
 from shardgraph.store import database as sqlite
+from shardgraph.store.backup import copy_store
 from shardgraph.store.blobs import Blobs
 from shardgraph.store.check import HARMLESS, Examiner
 from shardgraph.store.database import Database
@@ -234,6 +235,14 @@ class Store:
         """Ids of accepted requests that are not yet published."""
         return frozenset(record.id for record in self._samples.pending())
 
+    def pending_records(self) -> tuple[Record, ...]:
+        """The records of samples that accepted requests wait to remove, by id."""
+        return self._samples.pending()
+
+    def lookup(self, ids: Iterable[SampleId]) -> tuple[Record, ...]:
+        """The records, pending ones too, of those ids that are in the store; by id."""
+        return self._samples.lookup(list(ids))
+
     # -- blobs ----------------------------------------------------------------------------------
 
     def put(self, kind: BlobKind, key: int, data: bytes) -> str:
@@ -411,6 +420,10 @@ class Store:
             self._rows.seal()
         return index
 
+    def request_of(self, key: str) -> Request | None:
+        """The request that was accepted under this key, if there was one."""
+        return self._requests.of_key(key)
+
     def requests(self) -> tuple[Request, ...]:
         """All requests, oldest first."""
         return self._requests.all()
@@ -418,6 +431,20 @@ class Store:
     def unfinished(self) -> tuple[Request, ...]:
         """Requests without a receipt, oldest first: what a start has to carry on with."""
         return self._requests.unfinished()
+
+    # -- notes ----------------------------------------------------------------------------------
+
+    def note(self, name: str) -> str | None:
+        """A text kept beside the state, such as a measured speed; it decides nothing."""
+        found = self._database.rows("SELECT value FROM meta WHERE name = ?", (f"note:{name}",))
+        return str(found[0][0]) if found else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Keep a text that decides nothing, and is derived from no sample."""
+        with self._database.transaction():
+            self._database.rows(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note:{name}", value)
+            )
 
     # -- care -----------------------------------------------------------------------------------
 
@@ -453,6 +480,10 @@ class Store:
         if repair and found and all(finding.kind in HARMLESS for finding in found):
             self.erase_superseded()
         return found
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the current generation to ``path``; see `shardgraph.store.backup`."""
+        copy_store(self._layout, self._database, self._rows, Path(path))
 
     def compact(self) -> None:
         """Rebuild the database file from its live rows and empty its log.

@@ -1,0 +1,51 @@
+"""Read what a store holds, in the terms in which nodes are fitted."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from shardgraph.activations.blob import open_blob
+from shardgraph.forgetting.refit import FitSetting, ShardContent
+from shardgraph.graph.shard_graph import ShardGraph
+from shardgraph.identity import ShardId
+from shardgraph.nodes.recipe import Recipe
+from shardgraph.store import Store, View
+
+
+class StoreReader:
+    """The shards of one view of a store. Records are read once per shard and kept."""
+
+    def __init__(self, store: Store, view: View) -> None:
+        self.store = store
+        self.view = view
+        config = store.config
+        self.setting = FitSetting(
+            graph=ShardGraph.from_json(config.graph),
+            recipe=Recipe.from_json(config.recipe),
+            seed=config.seed,
+            stacked=bool(config.settings["stacked"]),
+        )
+        self.shape = (int(config.backbone["tokens"]), int(config.backbone["width"]))
+        self.content = functools.cache(self._content)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Live samples per shard, for every shard of the graph."""
+        sizes = [0] * self.setting.graph.shards
+        for shard, state in self.view.shards.items():
+            sizes[shard] = state.samples
+        return sizes
+
+    def _content(self, shard: int) -> ShardContent:
+        state = self.view.shards.get(ShardId(shard))
+        if state is None:
+            return empty_content(self.shape)
+        tokens = open_blob(self.store.path_of("activations", shard, state.activations))
+        return ShardContent(tuple(self.store.records(shard)), tokens)
+
+
+def empty_content(shape: tuple[int, int]) -> ShardContent:
+    """A shard without samples, for activations of ``shape`` (T, D)."""
+    return ShardContent((), np.empty((0, *shape), np.float16))

@@ -1,0 +1,143 @@
+"""Fit nodes from scratch in a fresh process and compare every byte with what is stored.
+
+Run as ``python -m shardgraph.forgetting.verify STORE [NODES]`` it is that process: it writes one
+JSON object a line to standard output, first progress, then the result.
+
+What equality proves: the stored bytes are what a fit of the samples that are in the store now
+gives, here and now. It does not prove that the store once held other samples, nor anything about
+copies made elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shardgraph.errors import StoreError, UnknownIdError, UsageError
+from shardgraph.forgetting.outcome import Difference, Verification
+from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.refit import fit_nodes
+from shardgraph.identity import NodeId
+from shardgraph.store import Store
+
+_CHUNK = 32
+"""Nodes fitted between two progress reports."""
+
+
+def parse_nodes(text: str) -> tuple[int, ...]:
+    """Node numbers from a list such as ``0,4,10-12``.
+
+    Raises:
+        UsageError: the text is not such a list.
+    """
+    nodes: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(
+                f"{text!r} is not a list of nodes.", advice="Write numbers such as 0,4,10-12."
+            )
+        nodes.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(nodes))
+
+
+def verify(
+    store: Path,
+    nodes: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Verify all nodes, or some, in a fresh process.
+
+    Raises:
+        UnknownIdError: a node is not in the store.
+        StoreError: the store changed meanwhile, or the process failed.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, "-m", __name__, str(store)]
+    if nodes is not None:
+        command.append(",".join(str(node) for node in nodes))
+    result: dict[str, Any] | None = None
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or ():
+            message = json.loads(line)
+            if "done" not in message:
+                result = message
+            elif progress is not None:
+                progress(message["done"], message["total"])
+        complaint = process.stderr.read() if process.stderr else ""
+    if result is None:
+        raise StoreError(
+            f"The verifying process failed: {complaint.strip()[-400:]}",
+            advice="Run shardgraph check on the store.",
+        )
+    if "unknown" in result:
+        raise UnknownIdError(
+            f"The store has no node {result['unknown']}.",
+            advice="shardgraph status lists how many there are; a node without samples is dropped.",
+        )
+    if "error" in result:
+        raise StoreError(result["error"], advice=result["advice"])
+    return Verification(
+        nodes=tuple(result["nodes"]),
+        differences=tuple(Difference(**item) for item in result["differences"]),
+        bytes_compared=result["bytes_compared"],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def verify_here(
+    store: Store, nodes: Sequence[int] | None, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The work of the fresh process: the result as a JSON object."""
+    view = store.view()
+    reader = StoreReader(store, view)
+    stored = sorted(view.nodes)
+    wanted = stored if nodes is None else sorted(set(nodes))
+    unknown = sorted(set(wanted) - set(stored))
+    if unknown:
+        return {"unknown": unknown[0]}
+    differences: list[dict[str, Any]] = []
+    compared = 0
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = wanted[start : start + _CHUNK]
+        fitted = fit_nodes(chunk, reader.setting, reader.content)
+        for node in chunk:
+            held = store.path_of("nodes", node, view.nodes[NodeId(node)]).read_bytes()
+            compared += len(held)
+            if held != fitted[node]:
+                differences.append({"node": node, "what": _describe(held, fitted[node])})
+        report({"done": start + len(chunk), "total": len(wanted)})
+    if store.view() != view:
+        return {
+            "error": "The store changed while it was being verified.",
+            "advice": "Run verify again.",
+        }
+    return {"nodes": wanted, "differences": differences, "bytes_compared": compared}
+
+
+def _describe(held: bytes, fitted: bytes) -> str:
+    if len(held) != len(fitted):
+        return f"{len(held)} bytes stored, {len(fitted)} bytes from a fresh fit"
+    different = sum(a != b for a, b in zip(held, fitted, strict=True))
+    return f"{different} of {len(held)} bytes differ from a fresh fit"
+
+
+def _main(arguments: Sequence[str]) -> None:
+    def report(message: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+    nodes = parse_nodes(arguments[1]) if len(arguments) > 1 else None
+    with Store.open(Path(arguments[0]), mode="read") as store:
+        report(verify_here(store, nodes, report))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
