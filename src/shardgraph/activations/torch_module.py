@@ -124,7 +124,8 @@ class TorchModule:
             }
         self.digest = digest_json(identity)
         blank = np.zeros((1, image_input.size, image_input.size, 3), np.uint8)
-        _, self.tokens, self.width = self.encode(blank).shape
+        with runtime.pinned_threads():
+            _, self.tokens, self.width = self.encode(blank).shape
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
         """One uint8 image, H x W x 3, as uint8 size x size x 3."""
