@@ -63,7 +63,8 @@ class Database:
             )
         try:
             self._apply(_WRITER if write else _READER)
-            self._require("journal_mode", "off" if immutable else "wal")
+            if not immutable:  # without its companions SQLite does not say how it would journal
+                self._require("journal_mode", "wal")
         except BaseException:
             self._connection.close()
             raise
@@ -119,15 +120,20 @@ class Database:
                 raise
             self.writes += 1
 
+    def _in_transaction(self) -> bool:
+        with translated(self.path):
+            return self._connection.in_transaction
+
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.rollback()
+        if self._in_transaction():
+            with translated(self.path):
+                self._connection.rollback()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Every read in the block sees one state, whatever others commit meanwhile."""
         with self.lock:
-            if self._connection.in_transaction:
+            if self._in_transaction():
                 yield
                 return
             self.rows("BEGIN")
@@ -174,7 +180,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; a writer's log is moved into the database if nobody reads."""
-        with self.lock:
+        with self.lock, translated(self.path):
             self._connection.close()
 
     def _require_usable(self) -> None:

@@ -28,6 +28,7 @@ class WriterLock:
             StoreLockedError: it is held elsewhere; the message names the process.
         """
         flags = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
+        self._path = path
         self._shared = shared
         with reported("open", path):
             self._descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -59,6 +60,9 @@ class WriterLock:
 
     def release(self) -> None:
         """Let the next one in."""
-        if not self._shared:
-            os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
+        try:
+            if not self._shared:
+                with reported("write", self._path):
+                    os.ftruncate(self._descriptor, 0)
+        finally:
+            os.close(self._descriptor)
