@@ -33,8 +33,8 @@ from shardgraph.forgetting.reading import StoreReader
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.forgetting.speed import measured_speed
 from shardgraph.forgetting.verify import verify
-from shardgraph.graph.cost import request_cost
 from shardgraph.graph import picture
+from shardgraph.graph.cost import request_cost
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.identity import SampleId
 from shardgraph.store import Record, Store
@@ -225,7 +225,13 @@ class SafeModel:
         fenced = time.perf_counter() - started
         carried = resume(self.store, _node_progress(progress))
         outcome = self._outcome("forget", Added(carried, len(records), 0, ()), started)
-        return replace(outcome, seconds_to_fence=fenced, request=request.key)
+        published = None if carried is None else carried.published_at - started
+        return replace(
+            outcome,
+            seconds_to_fence=fenced,
+            seconds_to_publish=published,
+            request=request.key,
+        )
 
     def add(
         self, data: Data, *, on_bad_file: OnBadFile = "stop", progress: Progress = silent

@@ -14,6 +14,7 @@ are named by their content and refits are deterministic.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,12 +36,16 @@ NodeProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Carried:
-    """What one change did: nodes fitted, nodes that ceased to exist, samples read by the former."""
+    """What one change did: nodes fitted, nodes that ceased to exist, samples read by the former.
+
+    ``published_at`` is the moment (`time.perf_counter`) from which the new generation answered.
+    """
 
     generation: int
     refit: tuple[int, ...]
     dropped: tuple[int, ...]
     samples_refit: int
+    published_at: float
 
 
 def resume(store: Store, progress: NodeProgress | None = None) -> Carried | None:
@@ -124,8 +129,9 @@ def publish_change(
     generation = store.publish(
         Change(requests=requests, added=tuple(added), activations=digests, nodes=pointers)
     )
+    published_at = time.perf_counter()
     samples = sum(sizes[shard] for node in refit for shard in graph.nodes[node].reads)
-    return Carried(generation, tuple(refit), tuple(dropped), samples)
+    return Carried(generation, tuple(refit), tuple(dropped), samples, published_at)
 
 
 @dataclass(frozen=True, slots=True)

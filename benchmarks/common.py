@@ -1,0 +1,77 @@
+"""What every benchmark shares: cached activations of an image folder, and records of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardgraph import runtime
+from shardgraph.activations.encode import Encoded, encode
+from shardgraph.activations.open import open_backbone
+from shardgraph.data.open import open_dataset
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+CACHE = HERE / "cache"
+
+
+def activations(folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    """Activations [N, T, D] of the default encoder, labels and ids; cached under ``cache/``.
+
+    The cache is keyed by the encoder's digest and the folder's sample ids.
+    """
+    backbone = open_backbone()
+    dataset = open_dataset(folder)
+    labels = [sample.label for sample in dataset.samples]
+    ids = [str(sample.id) for sample in dataset.samples]
+    name = f"{folder.parent.name}-{folder.name}-{len(ids)}-{backbone.digest[:12]}.npy"
+    path = CACHE / name
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        rows = [
+            item.tokens
+            for item in encode(dataset, range(len(ids)), backbone)
+            if isinstance(item, Encoded)
+        ]
+        np.save(path, np.stack(rows))
+    return np.load(path), labels, ids
+
+
+def data_folder() -> Path:
+    """The folder of benchmark data sets: ``SHARDGRAPH_DATA``, or ``shared/data`` beside the project."""
+    given = os.environ.get("SHARDGRAPH_DATA")
+    return Path(given) if given else HERE.parent.parent / "shared" / "data"
+
+
+def record(name: str, config: dict[str, Any], results: dict[str, Any]) -> Path:
+    """Write one benchmark's record: what was run, on what, and what came out."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "config": config,
+        "commit": commit(),
+        "environment": runtime.environment(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "results": results,
+        "workers": runtime.worker_count(),
+    }
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def commit() -> str:
+    """The commit that was measured, with ``+`` behind it if files had changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
