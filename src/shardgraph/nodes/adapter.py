@@ -37,6 +37,12 @@ ABSENT = -1e4
 NORM_EPSILON = 1e-5
 """Added to the variance in every LayerNorm."""
 
+TINY = 1e-20
+"""Samples shorter than this count as zero."""
+
+BROADEST, SHARPEST = 1.0, 4.0
+"""Spread of the first and the last head's scores at the start; the others lie between."""
+
 
 @dataclass(frozen=True, slots=True)
 class Projection:
@@ -94,14 +100,15 @@ def padded(size: int) -> int:
 
 
 def normalise_tokens(tokens: Tensor, width: int) -> Tensor:
-    """Tokens [..., D] with mean zero and variance one over their first ``width`` columns.
+    """Tokens [..., T, D], each sample scaled to a mean square of one over its T*width entries.
 
-    LayerNorm without gain. The columns behind ``width`` are padding and come back as zeros.
+    The tokens of one sample keep their relative lengths, which say where its subject is: scaling
+    each token by itself cost up to eight points of accuracy on small shards. A sample of zeros
+    stays zero. ``width`` is the number of columns that are not padding.
     """
-    if tokens.shape[-1] == width:
-        return functional.layer_norm(tokens, (width,), eps=NORM_EPSILON)
-    real = functional.layer_norm(tokens[..., :width], (width,), eps=NORM_EPSILON)
-    return functional.pad(real, (0, tokens.shape[-1] - width))
+    length: Tensor = torch.linalg.vector_norm(tokens.flatten(-2), dim=-1)[..., None, None]
+    root = math.sqrt(tokens.shape[-2] * width)
+    return tokens * (root / length.clamp_min(TINY))
 
 
 def features(projection: Projection, tokens: Tensor) -> Tensor:
@@ -179,8 +186,9 @@ def _spread(vector: Tensor, rows: int) -> Tensor:
 def initialise(recipe: Recipe, seed: int, width: int, classes: int) -> dict[str, np.ndarray]:
     """Unpadded start values of one node, by name, without the stack axis (float32).
 
-    A function of the arguments alone: drawn from a generator of its own (NumPy's Philox). Scores
-    start with unit spread, projected values too; head and offset start at zero.
+    A function of the arguments alone: drawn from a generator of its own (NumPy's Philox). Heads
+    differ in sharpness, from attending to most tokens to attending to few. Projected values have
+    unit spread; head and offset start at zero.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     per_class = recipe.kind == "open-inca"
@@ -191,8 +199,9 @@ def initialise(recipe: Recipe, seed: int, width: int, classes: int) -> dict[str,
     def normal(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
 
+    sharpness = np.geomspace(BROADEST, SHARPEST, recipe.heads).astype(np.float32)
     return {
-        "attention": normal(recipe.heads, queries, width),
+        "attention": normal(recipe.heads, queries, width) * sharpness[:, None, None],
         "values": normal(recipe.heads, width, recipe.value_width),
         "gain": np.ones((1, inner), np.float32),
         "offset": np.zeros((1, inner), np.float32),

@@ -17,6 +17,12 @@ from shardgraph.nodes.weights import NodeWeights
 POOLED_BYTES = 64 << 20
 """Most bytes of attention scores and pooled tokens at one time; batches are cut to fit."""
 
+ROUNDS = 10
+"""Rounds of the fixed point in `combine`."""
+
+COVERED_FLOOR = 1e-9
+"""Least probability that a node's classes are taken to have together."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
@@ -115,12 +121,35 @@ class Ensemble:
 
 
 def combine(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """One distribution from many: float32 [B, C] from [nodes, B, C] and known [nodes, C].
+    """One distribution from many that are over different classes.
 
-    A fixed rule without fitted state.
+    Finds the p whose restrictions to what each node knows are closest to what the nodes say: it
+    minimises the sum over nodes j of KL(p_j || p restricted to the classes of j), by the fixed
+    point of Huang, Weng and Lin, *Generalized Bradley-Terry models and multi-class probability
+    estimates* (JMLR 7, 2006)::
+
+        p(c)  <-  sum_j p_j(c)  /  sum over j that know c of 1 / p(classes of j)
+
+    A node that does not know the true class then only shares out what little the others leave it,
+    in place of handing it to wrong classes. Where every node knows every class, this is the mean
+    of their probabilities. There is no fitted state: the answer depends on these arguments alone.
+
+    Args:
+        probabilities: [nodes, B, C]; zero where a node does not know the class.
+        known: bool [nodes, C]; every node knows a class.
+
+    Returns:
+        float32 [B, C]; rows sum to one, and classes that no node knows are exactly zero.
     """
-    share = probabilities.sum(axis=0, dtype=np.float64) / np.maximum(1, known.sum(axis=0))
-    result: np.ndarray = (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
+    votes = probabilities.sum(axis=0, dtype=np.float64)
+    member = known.astype(np.float64)
+    found = votes / votes.sum(axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        covered = np.maximum(found @ member.T, COVERED_FLOOR)  # [B, nodes]: p(classes of j)
+        weight = (1 / covered) @ member
+        found = np.divide(votes, weight, out=np.zeros_like(votes), where=weight > 0)
+        found /= found.sum(axis=1, keepdims=True)
+    result: np.ndarray = found.astype(np.float32)
     return result
 
 
