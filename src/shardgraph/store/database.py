@@ -89,6 +89,20 @@ class Database:
             with translated(self.path):
                 return self._connection.execute(statement, parameters).fetchall()
 
+    def value(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """The only value of a statement that must find one row.
+
+        Raises:
+            StoreDamagedError: it finds none.
+        """
+        rows = self.rows(statement, parameters)
+        if not rows:
+            raise StoreDamagedError(
+                f"The database {self.path} lacks a row that every store has.",
+                advice="Restore the store from a backup, or fit it again.",
+            )
+        return rows[0][0]
+
     def many(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each tuple of parameters, inside a `transaction`."""
         with self.lock:

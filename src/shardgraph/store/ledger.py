@@ -14,7 +14,7 @@ class Ledger:
         self._database = database
 
     def __len__(self) -> int:
-        return int(self._database.rows("SELECT ledger_size FROM state")[0][0])
+        return int(self._database.value("SELECT ledger_size FROM state"))
 
     def entries(self) -> tuple[bytes, ...]:
         """All entries, oldest first."""

@@ -157,7 +157,7 @@ class Requests:
 
     def _hidden(self, key: str) -> str:
         """A digest by which the key is recognised; a key may hold a name, so it is not kept."""
-        salt = self._database.rows("SELECT value FROM meta WHERE name = 'salt'")[0][0]
+        salt = self._database.value("SELECT value FROM meta WHERE name = 'salt'")
         return digest_bytes(canonical_json([salt, key]))
 
     def _select(self, condition: str, parameters: Sequence[Any]) -> tuple[Request, ...]:

@@ -33,11 +33,18 @@ class Rows:
         self._config: tuple[str, StoreConfig, str] | None = None
 
     def config(self) -> tuple[StoreConfig, str]:
-        """The configuration and its digest, parsed again only when its text has changed."""
-        text = self._database.rows("SELECT value FROM meta WHERE name = 'config'")[0][0]
+        """The configuration and its digest, parsed again only when its text has changed.
+
+        Raises:
+            StoreDamagedError: it cannot be understood.
+        """
+        text = self._database.value("SELECT value FROM meta WHERE name = 'config'")
         cached = self._config
         if cached is None or cached[0] != text:
-            config = StoreConfig.from_json(json.loads(text))
+            try:
+                config = StoreConfig.from_json(json.loads(text))
+            except (ValueError, TypeError, KeyError) as error:
+                raise _damaged(self._database) from error
             cached = self._config = (text, config, config.digest)
         return cached[1], cached[2]
 

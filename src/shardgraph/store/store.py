@@ -495,10 +495,10 @@ class Store:
         self._database.scrub()
 
     def _generation(self) -> int:
-        return int(self._database.rows("SELECT generation FROM state")[0][0])
+        return int(self._database.value("SELECT generation FROM state"))
 
     def _pending_erasures(self) -> int:
-        return int(self._database.rows("SELECT count(*) FROM erasures")[0][0])
+        return int(self._database.value("SELECT count(*) FROM erasures"))
 
     def _require_writing(self) -> None:
         if self.mode != "write":
