@@ -64,15 +64,8 @@ def graph_fields(value: object) -> GraphFields:
     Raises:
         GraphError: a newer format, an unknown or missing field, or a wrong type.
     """
+    _check_format(value)
     fields = _object("The graph", value, _FIELDS, required=("format", "shards"))
-    version = _integer("format", fields["format"])
-    if version > FORMAT:
-        raise GraphError(
-            f"This graph has format {version}; this program reads up to {FORMAT}.",
-            advice="Install a newer shardgraph.",
-        )
-    if version < 1:
-        raise _wrong("format", "1")
     if ("nodes" in fields) == ("edges" in fields):
         raise GraphError(
             "A graph file needs either nodes or edges.",
@@ -82,6 +75,20 @@ def graph_fields(value: object) -> GraphFields:
     name = _text("name", fields.get("name", "custom"))
     pools = tuple(_pool(number, pool) for number, pool in _items("pools", fields.get("pools", [])))
     return shards, _nodes(shards, fields), pools, name
+
+
+def _check_format(value: object) -> None:
+    """Refuse another format before its fields, which may be unknown here."""
+    if not (isinstance(value, Mapping) and "format" in value):
+        return
+    version = _integer("format", value["format"])
+    if version > FORMAT:
+        raise GraphError(
+            f"This graph has format {version}; this program reads up to {FORMAT}.",
+            advice="Install a newer shardgraph.",
+        )
+    if version < 1:
+        raise _wrong("format", "1 or higher")
 
 
 def _nodes(shards: int, fields: Mapping[str, Any]) -> tuple[Node, ...]:

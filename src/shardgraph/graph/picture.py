@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path as Curve
+from matplotlib.ticker import MaxNLocator
 
 from shardgraph.errors import GraphError
 from shardgraph.files import write_atomic
@@ -341,6 +342,8 @@ def _draw_matrix(axes: Axes, graph: ShardGraph, touched: _Touched) -> list[Line2
     )
     axes.set_xlabel("shard", color=_MUTED_INK, fontsize=9.5)
     axes.set_ylabel("node", color=_MUTED_INK, fontsize=9.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(colors=_MUTED_INK, labelsize=8.5, length=2.5)
     for spine in axes.spines.values():
         spine.set_color("#c3cedd")

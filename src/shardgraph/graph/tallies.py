@@ -55,15 +55,14 @@ def held_out_groups(
 ) -> list[int]:
     """The group of shards that each node does not tally under ``all-but:G``.
 
-    Group g holds the shards s with ``s % groups == g``. Nodes choose in the order of their ids,
-    among the groups that fewer than ``ceil(nodes / groups)`` nodes hold out so far: the group of
-    which they read the fewest shards; of those the one held out least so far; of those the first
-    after their home (after their id, where they have none), counting upwards and around. So:
+    Group g holds the shards s with ``s % groups == g``. Each group is held out by an equal share
+    of the nodes, rounded down or up. Within these shares nodes choose in the order of their ids:
+    the group of which they read the fewest shards; of those the one held out least so far; of
+    those the first after their home (after their id, where they have none), upwards and around.
 
-    - no group is held out by more than ``ceil(nodes / groups)`` nodes, and where nodes outnumber
-      groups twice over or the numbers divide evenly, none is forgotten;
-    - the group is disjoint from what the node reads wherever a free group is. Where none is, the
-      node still reads those shards of the group, and tallies them too; it never saw the others.
+    So a node's group is disjoint from what it reads wherever such a group has room. Otherwise the
+    node reads, and tallies, some shards of its group, and never saw the others. Not guaranteed:
+    that the shares could not be dealt out with fewer such shards.
 
     Raises:
         GraphError: ``groups`` is below 2 or above the number of shards.
@@ -73,7 +72,7 @@ def held_out_groups(
             f"all-but:{groups} does not fit {shards} shards.",
             advice=f"The number of groups goes from 2 to the number of shards, {shards}.",
         )
-    capacity = -(-len(reads) // groups)
+    share, larger_shares = divmod(len(reads), groups)
     taken = [0] * groups
     chosen = []
     for node, (home, read) in enumerate(zip(homes, reads, strict=True)):
@@ -81,8 +80,10 @@ def held_out_groups(
         for shard in read:
             overlap[shard % groups] += 1
         start = node if home is None else home
-        free = [group for group in range(groups) if taken[group] < capacity]
+        room = share + 1 if larger_shares else share
+        free = [group for group in range(groups) if taken[group] < room]
         best = min(free, key=lambda g: (overlap[g], taken[g], (g - start - 1) % groups))
+        larger_shares -= taken[best] == share
         taken[best] += 1
         chosen.append(best)
     return chosen

@@ -319,10 +319,11 @@ def _parse_preset(spec: str, shards: int, seed: int, safe_sources: Collection[st
     if word in counted:
         return counted[word](shards, _number(spec, argument))
     if word == "two-level":
-        count, _, topology = argument.partition("/")
+        count, slash, topology = argument.partition("/")
         fine = _number(spec, count)
         coarse = _coarse_count(shards, fine)
-        return two_level(_parse_preset(topology or "ring:2", coarse, seed, safe_sources), fine)
+        between = topology if slash else "ring:2"
+        return two_level(_parse_preset(between, coarse, seed, safe_sources), fine)
     raise _unknown(spec)
 
 
