@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,10 +170,12 @@ def configure(
 
     Runs the self-tests: whether an activation depends on its own image alone in a batch, and
     whether nodes trained together get the bits that each gets alone. Where one fails, the slower
-    safe path is chosen and recorded.
+    safe path is chosen and recorded. Activations that are given need no first test, since nothing
+    is computed from them; the second is made once per recipe and shape in a process.
     """
-    batches = check_batches(backbone)
-    machine = check_machine(recipe, tokens=backbone.tokens, width=backbone.width)
+    given = backbone.name == PRECOMPUTED
+    batch_size = backbone.batch_size if given else check_batches(backbone).batch_size
+    stacked = _may_stack(recipe, backbone.tokens, backbone.width)
     return StoreConfig(
         seed=settings.seed,
         recipe=recipe.to_json(),
@@ -186,8 +189,14 @@ def configure(
         },
         environment=runtime.environment(),
         label_type=settings.label_type,
-        settings={"batch_size": batches.batch_size, "stacked": machine.stacked},
+        settings={"batch_size": batch_size, "stacked": stacked},
     )
+
+
+@functools.cache
+def _may_stack(recipe: Recipe, tokens: int, width: int) -> bool:
+    """Whether nodes may be trained together in this process, on samples of this shape."""
+    return check_machine(recipe, tokens=tokens, width=width).stacked
 
 
 def add_samples(
