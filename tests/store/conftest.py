@@ -116,12 +116,6 @@ def toy() -> Toy:
     return Toy()
 
 
-@pytest.fixture
-def store(toy: Toy, tmp_path: Path) -> Iterator[Store]:
-    with toy.fit(tmp_path / "store", toy.samples(range(12))) as store:
-        yield store
-
-
 DURABLE_SQL = ("COMMIT", "VACUUM", "PRAGMA wal_checkpoint")
 
 
@@ -208,6 +202,16 @@ def memory_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=shared) as path:
         yield Path(path)
+
+
+@pytest.fixture
+def store(toy: Toy, memory_path: Path) -> Iterator[Store]:
+    """A finished store of twelve samples, open for writing."""
+    with (
+        tempfile.TemporaryDirectory(dir=memory_path) as place,
+        toy.fit(Path(place, "store"), toy.samples(range(12))) as store,
+    ):
+        yield store
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_forget_and_an_add_survive_every_fault(toy, faults, base, copied, expe
     )
     assert status == 0
     assert steps > 60
-    for at in range(1, steps + 1, 1 if EVERY else {"before": 4, "after": 6}.get(kind, 9)):
+    for at in range(1, steps + 1, 1 if EVERY else {"before": 6}.get(kind, 9)):
         path = copied(base)
         acknowledged = path.with_suffix(".ack")
         status, _ = faults.run(lambda: scenario(toy, path, acknowledged), faults.Fault(kind, at))  # noqa: B023

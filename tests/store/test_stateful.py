@@ -147,7 +147,7 @@ def test_every_history_ends_as_a_fresh_fit_of_what_is_left(toy, memory_path) -> 
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=25,
+            max_examples=20,
             stateful_step_count=12,
             deadline=None,
             derandomize=True,
