@@ -99,16 +99,16 @@ def padded(size: int) -> int:
     return -(-size // LANE) * LANE
 
 
-def normalise_tokens(tokens: Tensor, width: int) -> Tensor:
+def normalise_tokens(tokens: Tensor, width: int, *, out: Tensor | None = None) -> Tensor:
     """Tokens [..., T, D], each sample scaled to a mean square of one over its T*width entries.
 
     The tokens of one sample keep their relative lengths, which say where its subject is: scaling
     each token by itself cost up to eight points of accuracy on small shards. A sample of zeros
-    stays zero. ``width`` is the number of columns that are not padding.
+    stays zero. ``width`` is the number of columns that are not padding; ``out`` may be ``tokens``.
     """
     length: Tensor = torch.linalg.vector_norm(tokens.flatten(-2), dim=-1)[..., None, None]
     root = math.sqrt(tokens.shape[-2] * width)
-    return tokens * (root / length.clamp_min(TINY))
+    return torch.mul(tokens, root / length.clamp_min(TINY), out=out)
 
 
 def features(projection: Projection, tokens: Tensor) -> Tensor:

@@ -17,8 +17,14 @@ from shardgraph.nodes.weights import NodeWeights
 POOLED_BYTES = 64 << 20
 """Most bytes of attention scores and pooled tokens at one time; batches are cut to fit."""
 
+VOTE_BYTES = 16 << 20
+"""Most bytes of float64 node probabilities in one call of `combine` by `predict_proba`."""
+
 ROUNDS = 10
 """Rounds of the fixed point in `combine`."""
+
+SAY_FLOOR = 1e-6
+"""Least weight of a node in `combine`, so that undecided nodes still answer where all are."""
 
 COVERED_FLOOR = 1e-9
 """Least probability that a node's classes are taken to have together."""
@@ -96,8 +102,12 @@ class Ensemble:
             raise UsageError(
                 "No node can answer.", advice="Wait until the refits have ended, or add samples."
             )
-        parts = self._probabilities(tokens, left_out)[kept]
-        return combine(parts, self._known[kept])
+        out = np.zeros((len(tokens), len(self.classes)), np.float32)
+        rows = max(1, VOTE_BYTES // (8 * len(self.nodes) * len(self.classes)))
+        for begin in range(0, len(tokens), rows):
+            votes = self._probabilities(tokens[begin : begin + rows], left_out)
+            out[begin : begin + rows] = combine(votes[kept], self._known[kept])
+        return out
 
     def _probabilities(self, tokens: np.ndarray, left_out: frozenset[int]) -> np.ndarray:
         if tokens.ndim != 3 or (self.nodes and tokens.shape[2] != self._width):
@@ -124,15 +134,20 @@ def combine(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
     """One distribution from many that are over different classes.
 
     Finds the p whose restrictions to what each node knows are closest to what the nodes say: it
-    minimises the sum over nodes j of KL(p_j || p restricted to the classes of j), by the fixed
-    point of Huang, Weng and Lin, *Generalized Bradley-Terry models and multi-class probability
-    estimates* (JMLR 7, 2006)::
+    minimises the sum over nodes j of w_j KL(p_j || p restricted to the classes of j), by the
+    fixed point of Huang, Weng and Lin, *Generalized Bradley-Terry models and multi-class
+    probability estimates* (JMLR 7, 2006)::
 
-        p(c)  <-  sum_j p_j(c)  /  sum over j that know c of 1 / p(classes of j)
+        p(c)  <-  sum_j w_j p_j(c)  /  sum over j that know c of w_j / p(classes of j)
 
-    A node that does not know the true class then only shares out what little the others leave it,
-    in place of handing it to wrong classes. Where every node knows every class, this is the mean
-    of their probabilities. There is no fitted state: the answer depends on these arguments alone.
+    So a node that does not know the true class shares out what the others leave to its classes,
+    in place of handing wrong classes a full vote. The weight w_j is how much the node says about
+    this sample: the divergence in nats of p_j from uniform over the node's classes. A node that
+    is undecided has little say, and one that knows a single class has none.
+
+    Where nodes all know the same classes this is the mean of their probabilities, weighted by
+    w_j. There is no fitted state: each row of the answer depends on the same row of the
+    arguments alone.
 
     Args:
         probabilities: [nodes, B, C]; zero where a node does not know the class.
@@ -141,16 +156,27 @@ def combine(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
     Returns:
         float32 [B, C]; rows sum to one, and classes that no node knows are exactly zero.
     """
-    votes = probabilities.sum(axis=0, dtype=np.float64)
+    votes = probabilities.astype(np.float64)
     member = known.astype(np.float64)
+    say = _information(votes, member)  # [nodes, B]
+    votes = np.einsum("nbc,nb->bc", votes, say)
     found = votes / votes.sum(axis=1, keepdims=True)
     for _ in range(ROUNDS):
         covered = np.maximum(found @ member.T, COVERED_FLOOR)  # [B, nodes]: p(classes of j)
-        weight = (1 / covered) @ member
+        weight = (say.T / covered) @ member
         found = np.divide(votes, weight, out=np.zeros_like(votes), where=weight > 0)
         found /= found.sum(axis=1, keepdims=True)
     result: np.ndarray = found.astype(np.float32)
     return result
+
+
+def _information(votes: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Divergence from uniform over the node's classes, in nats: [nodes, B], at least the floor."""
+    logs = np.log(votes, out=np.zeros_like(votes), where=votes > 0)
+    negative_entropy = np.einsum("nbc,nbc->nb", votes, logs)
+    most = np.log(member.sum(axis=1))[:, None]
+    divergence: np.ndarray = np.maximum(most + negative_entropy, SAY_FLOOR)
+    return divergence
 
 
 def _known(weights: Sequence[NodeWeights], classes: tuple[str, ...]) -> np.ndarray:

@@ -217,7 +217,8 @@ class _Batches:
             filled = np.resize(chosen, self._shape.rows)
             node.job.rows.gather(filled, out=self._tokens[i])
             self._targets[i, : len(chosen)] = table[node.targets[chosen]] / len(chosen)
-        tokens = adapters.normalise_tokens(torch.from_numpy(self._tokens), self._shape.width)
+        tokens = torch.from_numpy(self._tokens)
+        adapters.normalise_tokens(tokens, self._shape.width, out=tokens)
         return tokens, torch.from_numpy(self._targets)
 
 
