@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from shardgraph.data.arrays import ArrayDataset
+from shardgraph.data.precision import check_half_precision, check_overflow
 from shardgraph.errors import DataError, UsageError
 from shardgraph.forgetting.create import FitSettings
 from shardgraph.forgetting.outcome import ChangeOutcome, Verification
@@ -23,7 +27,11 @@ from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.model import SafeModel
 
-Names = str | int | Iterable[str | int]
+Names = str | int | np.integer[Any] | Iterable[str | int | np.integer[Any]]
+"""One name or several; numbers stand for their text."""
+
+DEFAULT_SHARDS = 16
+"""Shards where neither ``shards`` nor ``graph`` says how many."""
 
 
 class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -45,7 +53,7 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: the sorted labels of the live samples, [C]; shrinks when a class is forgotten.
-        n_features_in_: width D of a token.
+        n_features_in_: numbers per sample, T * D.
         model_: the `SafeModel` underneath.
 
     Example:
@@ -85,55 +93,58 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X: Any,
         y: Any,
         *,
-        ids: Sequence[str | int] | None = None,
+        ids: Sequence[Any] | None = None,
         owners: Sequence[Any] | None = None,
         sources: Sequence[Any] | None = None,
     ) -> Self:
         """Fit on activations ``X`` [N, D] or [N, T, D] with labels ``y`` [N].
 
         ``ids`` name the samples (by default their row numbers), ``owners`` and ``sources`` may
-        hold None. All are turned into text. A second call starts anew, in a new temporary store.
+        hold None. All are turned into text. A second call starts anew; the earlier fit goes when
+        the new one is complete.
 
         Raises:
-            DataError: shapes or names do not fit, or a value does not fit into float16.
+            DataError: shapes or names do not fit, or ``X`` does not fit into float16.
+            GraphError, RecipeError: impossible parameters.
             StoreExistsError: ``store`` is given and holds a store already.
         """
-        X, y = validate_data(self, X, y, allow_nd=True, dtype=np.float32)
-        _check_dimensions(X)
+        tokens, y = self._validated(X, y, reset=True)
         check_classification_targets(y)
-        self._close()
+        check_half_precision(tokens)
         labels = np.unique(y)
-        dataset = ArrayDataset(X, y.tolist(), ids=ids, owners=owners, sources=sources)
         settings = FitSettings(
-            shards=self.shards,
+            shards=DEFAULT_SHARDS if self._needs_shards() else self.shards,
             graph=self.graph,
             epochs=self.epochs,
             recipe=self.recipe or {},
             seed=self.seed,
             label_type=labels.dtype.str if labels.dtype.kind in "biuf" else "text",
         )
-        path = self._directory()
-        self.model_, _ = SafeModel.fit(dataset, path, settings)
+        dataset = _dataset(tokens, y, ids, owners, sources)
+        with ExitStack() as on_failure:
+            path, cleaner = self._directory()
+            if cleaner is not None:
+                on_failure.callback(cleaner)
+            model, _ = SafeModel.fit(dataset, path, settings)
+            on_failure.pop_all()
+        self.close()
+        self.model_, self._cleaner = model, cleaner
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C] over ``classes_`` for activations [N, D] or [N, T, D].
 
-        Nodes that an unfinished request has fenced take no part.
+        ``X`` is rounded to float16, as what was fitted is. Nodes that an unfinished request has
+        fenced take no part.
 
         Raises:
+            DataError: ``X`` has another shape than what was fitted, or exceeds float16.
             UsageError: no node is left that can answer.
         """
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
-        _check_dimensions(X)
         return self._answer(X)[1]
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each activation, [N]."""
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
-        _check_dimensions(X)
+        """The most probable label of each activation, [N]; see `predict_proba`."""
         classes, probabilities = self._answer(X)
         predicted: np.ndarray = classes[probabilities.argmax(axis=1)]
         return predicted
@@ -159,16 +170,21 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X: Any,
         y: Any,
         *,
-        ids: Sequence[str | int],
+        ids: Sequence[Any],
         owners: Sequence[Any] | None = None,
         sources: Sequence[Any] | None = None,
     ) -> ChangeOutcome:
-        """Add samples, exactly as if they had been there from the first fit."""
+        """Add samples, exactly as if they had been there from the first fit.
+
+        Raises:
+            DataError: labels of another type than those fitted, or an id that the store holds
+                with another label, owner or source; nothing has changed.
+        """
         check_is_fitted(self, "model_")
-        X, y = validate_data(self, X, y, reset=False, allow_nd=True, dtype=np.float32)
-        _check_dimensions(X)
-        dataset = ArrayDataset(X, y.tolist(), ids=ids, owners=owners, sources=sources)
-        return self.model_.add(dataset)
+        tokens, y = self._validated(X, y, reset=False)
+        check_half_precision(tokens)
+        labels = _as_fitted(y, self.model_.label_type)
+        return self.model_.add(_dataset(tokens, labels, ids, owners, sources))
 
     def verify(self, nodes: Sequence[int] | None = None) -> Verification:
         """Fit nodes from scratch in a fresh process and compare every byte."""
@@ -184,16 +200,33 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_.copy_to(Path(path))
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """A fitted classifier on the store at ``path``, which it then writes to."""
-        model = SafeModel.open(path, write=True)
+    def load(cls, path: str | Path, *, write: bool = True) -> Self:
+        """A fitted classifier on the store at ``path``, which it then writes to.
+
+        With ``write`` False it only answers, plans and verifies, and any number of processes may
+        do so at once.
+
+        Raises:
+            StoreError: there is no store, or it cannot be opened.
+            EnvironmentChangedError: refits here would give other bits; ``write`` False answers.
+        """
+        model = SafeModel.open(path, write=write)
         config = model.store.config
         classifier = cls(
             graph=model.graph, recipe=dict(config.recipe), seed=config.seed, store=path
         )
         classifier.model_ = model
-        classifier.n_features_in_ = model.token_shape[1]
+        classifier.n_features_in_ = math.prod(model.token_shape)
         return classifier
+
+    def close(self) -> None:
+        """Release the store, and remove a temporary one; the object is not fitted afterwards."""
+        if hasattr(self, "model_"):
+            self.model_.close()
+            del self.model_
+        cleaner = self.__dict__.pop("_cleaner", None)
+        if cleaner is not None:
+            cleaner()
 
     @property
     def classes_(self) -> np.ndarray:
@@ -212,34 +245,96 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         return state
 
-    def _answer(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _validated(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        """``X`` as float32, [N, D] or [N, T, D], checked as scikit-learn does; with ``y`` if given.
+
+        An array of tokens is checked as one row of T * D numbers per sample.
+        """
+        shape: tuple[int, ...] = ()
+        if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) > 2:
+            X = np.asarray(X)
+            shape = X.shape[1:]
+            if len(shape) != 2 or 0 in shape:
+                raise DataError(
+                    f"X has the shape {X.shape}.",
+                    advice="Pass [N, D], or [N, T, D] for T tokens each.",
+                )
+            X = X.reshape(len(X), -1)
+        checked = validate_data(self, X, y, reset=reset, dtype=np.float32)
+        X, *rest = checked if isinstance(checked, tuple) else (checked,)
+        X = X.reshape(len(X), *shape) if shape else X
+        return (X, *rest) if rest else X
+
+    def _answer(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Classes in the order of their own type, and probabilities with columns in that order."""
-        answer = self.model_.answer(X if X.ndim == 3 else X[:, np.newaxis, :])
+        check_is_fitted(self, "model_")
+        tokens = self._validated(X, reset=False)
+        check_overflow(tokens)
+        tokens = tokens.astype(np.float16)
+        answer = self.model_.answer(tokens if tokens.ndim == 3 else tokens[:, np.newaxis, :])
         labels = _labels(answer.classes, self.model_.label_type)
         order = np.argsort(labels)
         return labels[order], answer.probabilities[:, order]
 
-    def _directory(self) -> Path:
+    def _needs_shards(self) -> bool:
+        """Whether neither ``shards`` nor ``graph`` says how many shards there are."""
+        preset = isinstance(self.graph, str) and not self.graph.endswith(".json")
+        return self.shards is None and preset
+
+    def _directory(self) -> tuple[Path, Callable[[], Any] | None]:
+        """Where to fit, and for a temporary place what removes it."""
         if self.store is not None:
-            return Path(self.store)
+            return Path(self.store), None
         directory = tempfile.mkdtemp(prefix="shardgraph-")
-        self._cleaner = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        return Path(directory) / "store"
-
-    def _close(self) -> None:
-        if hasattr(self, "model_"):
-            self.model_.close()
-            del self.model_
-        if hasattr(self, "_cleaner"):
-            self._cleaner()
-            del self._cleaner
+        cleaner = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        return Path(directory) / "store", cleaner
 
 
-def _check_dimensions(X: np.ndarray) -> None:
-    if X.ndim not in (2, 3):
+def _dataset(
+    tokens: np.ndarray, y: np.ndarray, ids: Any, owners: Any, sources: Any
+) -> ArrayDataset:
+    return ArrayDataset(
+        tokens,
+        y.tolist(),
+        ids=_column("ids", ids),
+        owners=_column("owners", owners),
+        sources=_column("sources", sources),
+    )
+
+
+def _column(name: str, values: Sequence[Any] | None) -> list[Any] | None:
+    """Names as a list. NaN, with which tables say "nothing", would become one owner of many."""
+    if values is None:
+        return None
+    names = list(values)
+    for position, value in enumerate(names):
+        if isinstance(value, float | np.floating) and np.isnan(value):
+            raise DataError(
+                f"{name}[{position}] is NaN.", advice="Use None where there is nothing to name."
+            )
+    return names
+
+
+def _as_fitted(y: np.ndarray, label_type: str) -> np.ndarray:
+    """Labels to be added, in the type of those that were fitted; refused if that changes them."""
+    if label_type == "text":
+        same = y.dtype.kind not in "biuf"
+        converted = y
+    else:
+        same = y.dtype.kind in "biuf"
+        converted = y.astype(label_type) if same else y
+        same = same and bool((converted == y).all())
+    if not same:
         raise DataError(
-            f"X has {X.ndim} dimensions.", advice="Pass [N, D], or [N, T, D] for T tokens each."
+            f"The labels to be added are not of the type that was fitted ({label_type}).",
+            advice="Convert them first.",
         )
+    return converted
 
 
 def _labels(names: Sequence[str], label_type: str) -> np.ndarray:
@@ -253,7 +348,9 @@ def _labels(names: Sequence[str], label_type: str) -> np.ndarray:
 
 
 def _names(value: Names) -> list[str]:
-    return [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
+    if isinstance(value, str | int | np.integer):
+        return [str(value)]
+    return [str(name) for name in value]
 
 
 def _request(samples: Names, owners: Names, sources: Names) -> ForgetRequest:
