@@ -82,6 +82,10 @@ def test_shards_fill_evenly() -> None:
 def test_sources_stay_in_their_pools() -> None:
     graph = isolated(9).with_pools(source_pools({"shop": 3, "web": 2}, default=4))
     assignment = Assignment(graph, 5)
+    for number in range(100):
+        unit = shard_position(5, f"s:{number}")
+        assert assignment.shard_of(sample(str(number), source="web")) == (3, 4)[unit % 2]
+        assert assignment.shard_of(sample(str(number))) == (5, 6, 7, 8)[unit % 4]
     for source, shards in {"shop": {0, 1, 2}, "web": {3, 4}, None: {5, 6, 7, 8}}.items():
         found = {assignment.shard_of(sample(str(n), source=source)) for n in range(100)}
         assert found == shards

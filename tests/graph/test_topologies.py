@@ -277,6 +277,9 @@ def test_graphs_that_would_fill_the_memory_are_refused(form: str) -> None:
 def test_a_two_level_graph_that_would_fill_the_memory_is_refused() -> None:
     with pytest.raises(GraphError, match="edges; the most is"):
         two_level(isolated(10), 3000, within="all")
+    with pytest.raises(GraphError, match="edges; the most is"):
+        two_level(ring(10, 2), 3000, across="all")
+    assert two_level(ring(10, 2), 3000).shards == 30_000
 
 
 def test_files_are_read(tmp_path: Path) -> None:
