@@ -122,6 +122,12 @@ def main() -> None:
     help="With hub:K: a source whose samples go to the safe shards. May be repeated.",
 )
 @click.option(
+    "--tallies",
+    default=None,
+    metavar="PRESET",
+    help="Shards that each node tallies: none, own, all or all-but:G.  [default: none]",
+)
+@click.option(
     "--backbone",
     default="efficientnet-lite0",
     show_default=True,

@@ -23,13 +23,14 @@ from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
 from shardgraph.errors import DataError, EnvironmentChangedError
 from shardgraph.forgetting.answer import Answer, Answerer
-from shardgraph.forgetting.carry_out import NodeProgress, resume
+from shardgraph.forgetting.carry_out import resume
 from shardgraph.forgetting.create import Added, FitSettings, add_samples, fit_store
 from shardgraph.forgetting.ingest import encode_batches
 from shardgraph.forgetting.outcome import ChangeOutcome, Evaluation, Verification
 from shardgraph.forgetting.plan import Plan, plan_change
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.refit import NodeProgress
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.forgetting.speed import measured_speed
 from shardgraph.forgetting.verify import verify
@@ -349,7 +350,7 @@ class SafeModel:
             reader.setting.graph,
             reader.sizes,
             Counter(record.shard for record in records),
-            epochs=reader.setting.recipe.epochs,
+            epochs=reader.setting.nodes.recipe.epochs,
             speed=measured_speed(self.store),
         )
 
@@ -361,6 +362,7 @@ class SafeModel:
             samples=added.samples if added is not None else 0,
             nodes_refit=carried.refit if carried else (),
             nodes_dropped=carried.dropped if carried else (),
+            nodes_subtracted=carried.subtracted if carried else (),
             samples_refit=carried.samples_refit if carried else 0,
             generation=view.generation,
             digest=view.digest,

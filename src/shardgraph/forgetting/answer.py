@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shardgraph.nodes.ensemble import Ensemble
-from shardgraph.nodes.weights import NodeWeights, from_bytes
+from shardgraph.forgetting.reading import StoreReader
+from shardgraph.nodes.closed_form import solve_all
+from shardgraph.nodes.mixed import MixedEnsemble, TalliedNode
+from shardgraph.nodes.representation import projection_of
+from shardgraph.nodes.tally import Tally
+from shardgraph.nodes.weights import NodeWeights
 from shardgraph.store import Store, View
+
+Member = NodeWeights | TalliedNode
+"""A node in memory, as the ensemble takes it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Snapshot:
     """One generation in memory: its view and an ensemble of the nodes that may answer."""
 
     view: View
-    ensemble: Ensemble
+    ensemble: MixedEnsemble
 
     def answer(self, tokens: np.ndarray) -> Answer:
         """Answer for activations [B, T, D].
@@ -71,7 +79,7 @@ class Answerer:
         self._store = store
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
-        self._weights: dict[int, tuple[str, NodeWeights]] = {}
+        self._members: dict[int, tuple[tuple[str | None, ...], Member]] = {}
 
     def snapshot(self) -> Snapshot:
         """The current snapshot, taken anew if the store has changed."""
@@ -81,14 +89,47 @@ class Answerer:
                 self._snapshot = Snapshot(view, ensemble)
             return self._snapshot
 
-    def _load(self, view: View) -> Ensemble:
-        held: dict[int, tuple[str, NodeWeights]] = {}
-        for node, digest in sorted(view.nodes.items()):
-            known = self._weights.get(node)
-            if node in view.fenced:
-                continue
-            if known is None or known[0] != digest:
-                known = digest, from_bytes(node, self._store.read("nodes", node, digest))
-            held[node] = known
-        self._weights = held
-        return Ensemble([weights for _, weights in held.values()], view.labels())
+    def _load(self, view: View) -> MixedEnsemble:
+        reader = StoreReader(self._store, view)
+        keys: dict[int, tuple[str | None, ...]] = {
+            node: (digest, view.tallies.get(node))
+            for node, digest in sorted(view.nodes.items())
+            if node not in view.fenced
+        }
+        held = {
+            node: self._members[node]
+            for node, key in keys.items()
+            if node in self._members and self._members[node][0] == key
+        }
+        fresh = load_members(reader, [node for node in keys if node not in held])
+        held |= {node: (keys[node], member) for node, member in fresh.items()}
+        self._members = held
+        members = [member for _, (_, member) in sorted(held.items())]
+        return MixedEnsemble(
+            [member for member in members if isinstance(member, NodeWeights)],
+            [member for member in members if isinstance(member, TalliedNode)],
+            view.labels(),
+        )
+
+
+def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]:
+    """Nodes as members of an ensemble; a node whose tally is empty cannot answer and is left out.
+
+    Raises:
+        StoreDamagedError: a file is missing or damaged.
+    """
+    found: dict[int, Member] = {}
+    tallies: dict[int, Tally] = {}
+    for node in nodes:
+        if node in reader.view.tallies:
+            tally = reader.tally(node)
+            if tally.samples:
+                tallies[node] = tally
+        else:
+            representation = reader.representation(node)
+            if isinstance(representation, NodeWeights):
+                found[node] = representation
+    heads = solve_all(list(tallies.values()), reader.setting.nodes.tally.head_rule())
+    for node, head in zip(tallies, heads, strict=True):
+        found[node] = TalliedNode(node, projection_of(reader.representation(node)), head)
+    return found

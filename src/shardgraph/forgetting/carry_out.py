@@ -15,7 +15,7 @@ are named by their content and refits are deterministic.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,27 +23,29 @@ import numpy as np
 from shardgraph.activations.blob import open_blob, write_blob
 from shardgraph.forgetting.reading import StoreReader, empty_content
 from shardgraph.forgetting.receipt import receipt_entry
-from shardgraph.forgetting.refit import ShardContent, fit_nodes
+from shardgraph.forgetting.refit import NodeProgress, ShardContent, fit_nodes
+from shardgraph.forgetting.retally import ShardChange, retally
 from shardgraph.identity import SampleId, order_key
+from shardgraph.nodes.tally import to_bytes
 from shardgraph.store import Change, Record, Request, Store
 
 Rows = Callable[[int], np.ndarray]
 """The activation [T, D], float16, of the i-th added sample."""
 
-NodeProgress = Callable[[int, int], None]
-"""Called with (nodes fitted, nodes in all)."""
-
 
 @dataclass(frozen=True)
 class Carried:
-    """What one change did: nodes fitted, nodes that ceased to exist, samples read by the former.
+    """What one change did.
 
-    ``published_at`` is the moment (`time.perf_counter`) from which the new generation answered.
+    ``refit`` nodes were fitted on ``samples_refit`` samples, ``dropped`` nodes ceased to exist,
+    ``subtracted`` nodes only had their tallies brought up to date. ``published_at`` is the moment
+    (`time.perf_counter`) from which the new generation answered.
     """
 
     generation: int
     refit: tuple[int, ...]
     dropped: tuple[int, ...]
+    subtracted: tuple[int, ...]
     samples_refit: int
     published_at: float
 
@@ -112,26 +114,95 @@ def publish_change(
     def content_of(shard: int) -> ShardContent:
         return changed[shard] if shard in changed else reader.content(shard)
 
-    sizes = reader.sizes
-    for shard, layout in layouts.items():
-        sizes[shard] = len(layout)
-    graph = reader.setting.graph
-    readers = sorted({node for shard in layouts for node in graph.readers_of(shard)})
-    refit = [node for node in readers if graph.nodes[node].exists(sizes)]
-    fitted = fit_nodes(refit, reader.setting, content_of, progress)
-    pointers: dict[int, str | None] = {
-        node: store.put("nodes", node, data) for node, data in fitted.items()
+    closure = _closure(reader, layouts)
+    fitted = fit_nodes(closure.refit, reader.setting, content_of, progress)
+    tallies = _retallied(reader, closure.subtract, layouts, changed)
+    nodes: dict[int, str | None] = dict.fromkeys(closure.dropped)
+    nodes |= {node: store.put("nodes", node, data.weights) for node, data in fitted.items()}
+    tallied: dict[int, str | None] = {
+        node: None for node in closure.dropped if node in reader.view.tallies
     }
-    dropped = [node for node in readers if node not in pointers and node in reader.view.nodes]
-    pointers |= dict.fromkeys(dropped)
+    tallied |= {node: store.put("tallies", node, data) for node, data in tallies.items()}
+    for node, data in fitted.items():
+        if data.tally is not None:
+            tallied[node] = store.put("tallies", node, data.tally)
     if requests:
         store.mark_refitted(requests)
     generation = store.publish(
-        Change(requests=requests, added=tuple(added), activations=digests, nodes=pointers)
+        Change(
+            requests=requests,
+            added=tuple(added),
+            activations=digests,
+            nodes=nodes,
+            tallies=tallied,
+        )
     )
-    published_at = time.perf_counter()
-    samples = sum(sizes[shard] for node in refit for shard in graph.nodes[node].reads)
-    return Carried(generation, tuple(refit), tuple(dropped), samples, published_at)
+    return Carried(
+        generation,
+        closure.refit,
+        closure.dropped,
+        closure.subtract,
+        closure.samples_refit,
+        time.perf_counter(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Closure:
+    """Which nodes a change concerns, and how."""
+
+    refit: tuple[int, ...]
+    dropped: tuple[int, ...]
+    subtract: tuple[int, ...]
+    samples_refit: int
+
+
+def _closure(reader: StoreReader, layouts: Mapping[int, Sequence[_Row]]) -> _Closure:
+    """The nodes that read a touched shard, and those that only tally one."""
+    graph = reader.setting.graph
+    sizes = reader.sizes
+    for shard, layout in layouts.items():
+        sizes[shard] = len(layout)
+    influenced = sorted(graph.influenced_by(layouts))
+    readers = {node for shard in layouts for node in graph.readers_of(shard)}
+    alive = [node for node in influenced if graph.nodes[node].exists(sizes)]
+    held = reader.view.nodes
+    refit = tuple(node for node in alive if node in readers or node not in held)
+    return _Closure(
+        refit=refit,
+        dropped=tuple(node for node in influenced if node in held and node not in set(alive)),
+        subtract=tuple(node for node in alive if node not in set(refit)),
+        samples_refit=sum(sizes[shard] for node in refit for shard in graph.nodes[node].reads),
+    )
+
+
+def _retallied(
+    reader: StoreReader,
+    nodes: Sequence[int],
+    layouts: Mapping[int, Sequence[_Row]],
+    changed: Mapping[int, ShardContent],
+) -> dict[int, bytes]:
+    """The new tallies of nodes that only tally what changed, as bytes."""
+    if not nodes:
+        return {}
+    changes = {
+        shard: _shard_change(reader.content(shard), layout, changed[shard])
+        for shard, layout in layouts.items()
+    }
+    found = retally((reader.tally_node(node) for node in nodes), changes)
+    return {node: to_bytes(tally) for node, tally in found.items()}
+
+
+def _shard_change(old: ShardContent, layout: Sequence[_Row], new: ShardContent) -> ShardChange:
+    kept = {row.index for row in layout if not row.added}
+    lost = [row for row in range(len(old.records)) if row not in kept]
+    gained = [place for place, row in enumerate(layout) if row.added]
+    return ShardChange(
+        lost=[old.records[row] for row in lost],
+        lost_tokens=old.tokens[lost],
+        gained=[new.records[place] for place in gained],
+        gained_tokens=new.tokens[gained],
+    )
 
 
 @dataclass(frozen=True, slots=True)

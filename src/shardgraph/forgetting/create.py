@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from shardgraph.forgetting.ingest import ingest
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.speed import measure_speed
 from shardgraph.graph.assignment import Assignment
+from shardgraph.graph.node import Node
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.graph.topologies import parse
 from shardgraph.nodes.recipe import Recipe
 from shardgraph.nodes.selftest import check_machine
+from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.store import Store, StoreConfig
 
 DEFAULT_SHARDS = 64
@@ -49,7 +51,12 @@ class FitSettings:
         backbone: the frozen encoder; not used for arrays of activations.
         layer: its layer; None for its default.
         epochs: epochs of every node.
-        recipe: further settings of the recipe, by name.
+        recipe: further settings of the adapters, by name; see `Recipe`.
+        tallies: preset of tally edges: "none", "own", "all" or "all-but:G"; None leaves the graph
+            as it is.
+        tally: further settings of nodes that tally, by name; see `TallyRecipe`.
+        tally_budget: most bytes that all tallies together may take for the classes of the data;
+            narrows their features until they fit.
         seed: decides shards, order, and every node's random stream.
         on_bad_file: "stop" or "skip".
         label_type: how labels are shown to the caller; they are kept as text.
@@ -62,6 +69,9 @@ class FitSettings:
     layer: str | None = None
     epochs: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    tallies: str | None = None
+    tally: dict[str, Any] = field(default_factory=dict)
+    tally_budget: int | None = None
     seed: int = 0
     on_bad_file: OnBadFile = "stop"
     label_type: str = "text"
@@ -69,9 +79,19 @@ class FitSettings:
     def build_graph(self) -> ShardGraph:
         """The shard graph these settings name.
 
+        Where every node is to be random, nodes read nothing: there is nothing to learn from.
+
         Raises:
             GraphError: it is impossible, or contradicts the number of shards.
         """
+        graph = self._named_graph()
+        if self.tallies is not None:
+            graph = graph.with_tallies(self.tallies)
+        if TallyRecipe.from_json(self.tally).representation == "random":
+            graph = replace(graph, nodes=tuple(_without_reads(node) for node in graph.nodes))
+        return graph
+
+    def _named_graph(self) -> ShardGraph:
         if isinstance(self.graph, str):
             return parse(
                 self.graph,
@@ -97,6 +117,24 @@ class FitSettings:
         if self.epochs is not None and wanted.setdefault("epochs", self.epochs) != self.epochs:
             raise RecipeError("Epochs are given twice.", advice="Give them once.")
         return Recipe.from_json(wanted)
+
+    def build_tally_recipe(self, graph: ShardGraph, classes: int) -> TallyRecipe:
+        """How nodes that tally are built, narrowed to the budget for so many classes.
+
+        Raises:
+            RecipeError: a setting is unknown or out of range, or nothing fits the budget.
+        """
+        recipe = TallyRecipe.from_json(self.tally)
+        tallying = sum(bool(node.tallies) for node in graph.nodes)
+        if self.tally_budget is None or not tallying:
+            return recipe
+        return recipe.within(self.tally_budget, tallying, classes)
+
+
+def _without_reads(node: Node) -> Node:
+    if node.kind != "default" or not node.tallies:
+        return node
+    return Node(home=None, reads=(), tallies=node.tallies, kind="random")
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:
@@ -131,12 +169,14 @@ def fit_store(
         DataError: something is wrong with the data.
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
+    classes = len({sample.label for sample in dataset.samples})
+    tally = settings.build_tally_recipe(graph, classes)
     assignment = Assignment(graph, settings.seed)
     for sample in dataset.samples:
         assignment.shard_of(sample)
     refuse_existing(path)
     backbone = backbone_for(dataset, settings)
-    config = configure(settings, graph, recipe, backbone)
+    config = configure(settings, graph, recipe, tally, backbone)
     store = Store.create(path, config)
     try:
         added = _add(store, dataset, dataset.samples, backbone, settings.on_bad_file, progress)
@@ -164,7 +204,11 @@ def refuse_existing(path: Path) -> None:
 
 
 def configure(
-    settings: FitSettings, graph: ShardGraph, recipe: Recipe, backbone: Backbone
+    settings: FitSettings,
+    graph: ShardGraph,
+    recipe: Recipe,
+    tally: TallyRecipe,
+    backbone: Backbone,
 ) -> StoreConfig:
     """Everything that decides bytes beside the samples, with what this machine can be trusted in.
 
@@ -178,7 +222,7 @@ def configure(
     stacked = _may_stack(recipe, backbone.tokens, backbone.width)
     return StoreConfig(
         seed=settings.seed,
-        recipe=recipe.to_json(),
+        recipe={"adapter": recipe.to_json(), "tally": tally.to_json()},
         graph=graph.to_json(),
         backbone={
             "digest": backbone.digest,

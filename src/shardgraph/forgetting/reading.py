@@ -8,9 +8,15 @@ import numpy as np
 
 from shardgraph.activations.blob import open_blob
 from shardgraph.forgetting.refit import FitSetting, ShardContent
+from shardgraph.forgetting.retally import TallyNode
 from shardgraph.graph.shard_graph import ShardGraph
-from shardgraph.identity import ShardId
+from shardgraph.identity import NodeId, ShardId
+from shardgraph.nodes import representation as representations
 from shardgraph.nodes.recipe import Recipe
+from shardgraph.nodes.representation import Representation, Settings, projection_of
+from shardgraph.nodes.tally import Tally
+from shardgraph.nodes.tally import from_bytes as tally_from_bytes
+from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.store import Store, View
 
 
@@ -23,9 +29,12 @@ class StoreReader:
         config = store.config
         self.setting = FitSetting(
             graph=ShardGraph.from_json(config.graph),
-            recipe=Recipe.from_json(config.recipe),
+            nodes=Settings(
+                recipe=Recipe.from_json(config.recipe["adapter"]),
+                tally=TallyRecipe.from_json(config.recipe["tally"]),
+                stacked=bool(config.settings["stacked"]),
+            ),
             seed=config.seed,
-            stacked=bool(config.settings["stacked"]),
         )
         self.shape = (int(config.backbone["tokens"]), int(config.backbone["width"]))
         self.content = functools.cache(self._content)
@@ -37,6 +46,21 @@ class StoreReader:
         for shard, state in self.view.shards.items():
             sizes[shard] = state.samples
         return sizes
+
+    def representation(self, node: int) -> Representation:
+        """What a node has learnt; verified against its digest."""
+        digest = self.view.nodes[NodeId(node)]
+        return representations.from_bytes(node, self.store.read("nodes", node, digest))
+
+    def tally(self, node: int) -> Tally:
+        """The tally of a node; verified against its digest."""
+        digest = self.view.tallies[NodeId(node)]
+        return tally_from_bytes(self.store.read("tallies", node, digest))
+
+    def tally_node(self, node: int) -> TallyNode:
+        """A node that only tallies, as `retally` takes it."""
+        projection = projection_of(self.representation(node))
+        return TallyNode(node, self.setting.graph.nodes[node].tallies, projection, self.tally(node))
 
     def _content(self, shard: int) -> ShardContent:
         state = self.view.shards.get(ShardId(shard))

@@ -36,7 +36,9 @@ def measure_speed(store: Store) -> None:
     samples, node = loads[len(loads) // 2]
     seconds = []
     for epochs in (_FEW, _FEW, _MORE):  # the first warms up
-        setting = replace(reader.setting, recipe=replace(reader.setting.recipe, epochs=epochs))
+        recipe = replace(reader.setting.nodes.recipe, epochs=epochs)
+        nodes = replace(reader.setting.nodes, recipe=recipe)
+        setting = replace(reader.setting, nodes=nodes)
         started = time.perf_counter()
         fit_nodes([node], setting, reader.content)
         seconds.append(time.perf_counter() - started)

@@ -21,9 +21,9 @@ from typing import Any
 from shardgraph.errors import StoreError, UnknownIdError, UsageError
 from shardgraph.forgetting.outcome import Difference, Verification
 from shardgraph.forgetting.reading import StoreReader
-from shardgraph.forgetting.refit import fit_nodes
+from shardgraph.forgetting.refit import Fitted, fit_nodes
 from shardgraph.identity import NodeId
-from shardgraph.store import Store
+from shardgraph.store import BlobKind, Store, View
 
 _CHUNK = 32
 """Nodes fitted between two progress reports."""
@@ -109,10 +109,12 @@ def verify_here(
         chunk = wanted[start : start + _CHUNK]
         fitted = fit_nodes(chunk, reader.setting, reader.content)
         for node in chunk:
-            held = store.path_of("nodes", node, view.nodes[NodeId(node)]).read_bytes()
-            compared += len(held)
-            if held != fitted[node]:
-                differences.append({"node": node, "what": _describe(held, fitted[node])})
+            for kind, fresh in _files(fitted[node]):
+                held = _held(store, view, kind, node)
+                compared += len(held)
+                if held != fresh:
+                    what = f"{kind}: {_describe(held, fresh)}"
+                    differences.append({"node": node, "what": what})
         report({"done": start + len(chunk), "total": len(wanted)})
     if store.view() != view:
         return {
@@ -120,6 +122,18 @@ def verify_here(
             "advice": "Run verify again.",
         }
     return {"nodes": wanted, "differences": differences, "bytes_compared": compared}
+
+
+def _files(fitted: Fitted) -> list[tuple[BlobKind, bytes]]:
+    files: list[tuple[BlobKind, bytes]] = [("nodes", fitted.weights)]
+    return files if fitted.tally is None else [*files, ("tallies", fitted.tally)]
+
+
+def _held(store: Store, view: View, kind: BlobKind, node: int) -> bytes:
+    """The bytes of a file as they are, empty where there is none."""
+    digest = (view.nodes if kind == "nodes" else view.tallies).get(NodeId(node))
+    path = None if digest is None else store.path_of(kind, node, digest)
+    return b"" if path is None or not path.exists() else path.read_bytes()
 
 
 def _describe(held: bytes, fitted: bytes) -> str:

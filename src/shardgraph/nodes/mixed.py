@@ -1,0 +1,121 @@
+"""Nodes of both kinds as one classifier: softmax heads and heads solved from tallies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shardgraph.errors import UsageError
+from shardgraph.nodes.closed_form import ClosedFormHead
+from shardgraph.nodes.ensemble import Ensemble, combine
+from shardgraph.nodes.projection import Projection, Projections
+from shardgraph.nodes.weights import NodeWeights
+
+NODES_AT_ONCE = 64
+"""Nodes whose scores are computed together; bounds the memory, changes no bit of a node."""
+
+
+@dataclass(frozen=True, eq=False)
+class TalliedNode:
+    """A node that answers through the head solved from its tally."""
+
+    node: int
+    projection: Projection
+    head: ClosedFormHead
+
+
+class MixedEnsemble:
+    """Trained softmax nodes and tallied nodes over one list of classes. Immutable.
+
+    Every node gives a distribution over the classes that it knows; they are combined by
+    `shardgraph.nodes.ensemble.combine`. Leaving nodes out changes no bit of what others say.
+    """
+
+    def __init__(
+        self,
+        trained: Sequence[NodeWeights],
+        tallied: Sequence[TalliedNode],
+        classes: Sequence[str],
+    ) -> None:
+        """Nodes of both kinds, and the sorted labels that probabilities are over.
+
+        Raises:
+            UsageError: the classes are not sorted and unique, or a node knows another class.
+        """
+        self._trained = Ensemble(trained, classes)
+        self.classes = self._trained.classes
+        self._stacks = [_Stack(group, self.classes) for group in _of_equal_shape(tallied)]
+        self.nodes = (
+            *self._trained.nodes,
+            *(member.node for stack in self._stacks for member in stack.members),
+        )
+
+    def node_probabilities(self, tokens: np.ndarray) -> np.ndarray:
+        """What every node says by itself: float32 [nodes, B, C] for tokens [B, T, D]."""
+        parts = [self._trained.node_probabilities(tokens)] if self._trained.nodes else []
+        parts += [stack.probabilities(tokens) for stack in self._stacks]
+        if not parts:
+            return np.zeros((0, len(tokens), len(self.classes)), np.float32)
+        return np.concatenate(parts)
+
+    def predict_proba(self, tokens: np.ndarray, without: Collection[int] = ()) -> np.ndarray:
+        """Class probabilities, float32 [B, C] with rows that sum to one.
+
+        Args:
+            tokens: activations [B, T, D], float16 or float32.
+            without: numbers of nodes that must have no influence on the answer.
+
+        Raises:
+            UsageError: no node is left to answer.
+        """
+        left_out = frozenset(without)
+        kept = [i for i, node in enumerate(self.nodes) if node not in left_out]
+        if not kept:
+            raise UsageError(
+                "No node can answer.", advice="Wait until the refits have ended, or add samples."
+            )
+        known = np.concatenate([self._trained.known, *(stack.known for stack in self._stacks)])
+        return combine(self.node_probabilities(tokens)[kept], known[kept])
+
+
+class _Stack:
+    """Tallied nodes whose projections have one shape."""
+
+    def __init__(self, members: Sequence[TalliedNode], classes: Sequence[str]) -> None:
+        self.members = tuple(members)
+        number = {label: column for column, label in enumerate(classes)}
+        first = members[0].projection
+        self._weight = torch.zeros((len(members), first.features, len(classes)))
+        self._bias = torch.full((len(members), 1, len(classes)), -torch.inf)
+        for row, member in enumerate(members):
+            unknown = set(member.head.classes) - set(classes)
+            if unknown:
+                raise UsageError(f"Node {member.node} knows classes that are not listed.")
+            columns = [number[label] for label in member.head.classes]
+            self._weight[row][:, columns] = torch.tensor(member.head.weight)
+            self._bias[row][:, columns] = torch.tensor(member.head.bias)
+        self.known = torch.isfinite(self._bias[:, 0]).numpy()
+        self._project = [
+            Projections([member.projection for member in members[start : start + NODES_AT_ONCE]])
+            for start in range(0, len(members), NODES_AT_ONCE)
+        ]
+
+    def probabilities(self, tokens: np.ndarray) -> np.ndarray:
+        """What each node says by itself: float32 [nodes, B, C]."""
+        out = np.empty((len(self.members), len(tokens), self._weight.shape[2]), np.float32)
+        for part, project in enumerate(self._project):
+            nodes = slice(part * NODES_AT_ONCE, (part + 1) * NODES_AT_ONCE)
+            features = project(tokens).to(torch.float32)
+            scores = torch.baddbmm(self._bias[nodes], features, self._weight[nodes])
+            out[nodes] = torch.softmax(scores, dim=2).numpy()
+        return out
+
+
+def _of_equal_shape(members: Sequence[TalliedNode]) -> list[list[TalliedNode]]:
+    groups: dict[tuple[int, ...], list[TalliedNode]] = {}
+    for member in members:
+        groups.setdefault(member.projection.values.shape, []).append(member)
+    return list(groups.values())

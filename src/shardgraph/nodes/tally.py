@@ -1,0 +1,314 @@
+"""Tallies: exact sums over samples that can be taken back one by one.
+
+A node's tally of samples with integer features f and classes y is
+
+    gram = sum f f^T        moment_c = sum of f over class c        count_c
+
+Sums of integers do not depend on order, grouping or threads, so adding a sample and subtracting
+it again leaves the bits of never having added it, and any history that ends in the same samples
+ends in the same bytes. No step here rounds: products are formed in float64, where every partial
+sum is an integer below 2**53, and added up as integers of a type that cannot overflow.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+
+from shardgraph import runtime
+from shardgraph.errors import RecipeError, StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.identity import canonical_json
+from shardgraph.nodes.projection import FEATURE_LIMIT, Projection, Projections
+from shardgraph.nodes.tokens import TokenRows
+
+FORMAT = "shardgraph-tally-1"
+"""Format name and version, in the metadata of every tally file."""
+
+BLOCK_ROWS = 1024
+"""Samples in one product. Bounds the memory; changes no bit."""
+
+LARGEST_SUM = FEATURE_LIMIT**2
+"""Most that one sample can add to any entry of a tally."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Sums over the samples that one node tallies. Immutable: operations return a new tally.
+
+    Attributes:
+        capacity: most samples it may ever hold; decides the integer type, int32 up to 133,144
+            samples and int64 beyond, so that no entry can overflow.
+        classes: sorted labels with at least one sample.
+        gram: [F * (F + 1) / 2], upper triangle of sum f f^T, row by row.
+        moment: [C, F], sum of f per class.
+        counts: int64 [C], samples per class.
+    """
+
+    capacity: int
+    classes: tuple[str, ...]
+    gram: np.ndarray
+    moment: np.ndarray
+    counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        for array in (self.gram, self.moment, self.counts):
+            array.flags.writeable = False
+
+    @classmethod
+    def empty(cls, features: int, capacity: int) -> Tally:
+        """The tally of no samples, for ``features`` integers per sample.
+
+        Raises:
+            RecipeError: ``capacity`` is not positive, or too large even for int64.
+        """
+        dtype = entry_dtype(capacity)
+        triangle = np.zeros(features * (features + 1) // 2, dtype)
+        return cls(capacity, (), triangle, np.zeros((0, features), dtype), np.zeros(0, np.int64))
+
+    @property
+    def features(self) -> int:
+        """Integers per sample, F."""
+        return int(self.moment.shape[1])
+
+    @property
+    def samples(self) -> int:
+        """Samples in the tally."""
+        return int(self.counts.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sums; `bytes_needed` says it before there is a tally."""
+        return int(self.gram.nbytes + self.moment.nbytes + self.counts.nbytes)
+
+    def add(self, features: np.ndarray, labels: Sequence[str]) -> Tally:
+        """With the samples of int8 features [n, F] and their labels.
+
+        Raises:
+            UsageError: shapes do not fit, or the capacity is exceeded.
+        """
+        return self.merge(self._of(features, labels))
+
+    def subtract(self, features: np.ndarray, labels: Sequence[str]) -> Tally:
+        """Without the samples of int8 features [n, F], which are in it, and their labels.
+
+        Raises:
+            UsageError: shapes do not fit.
+            StoreDamagedError: the samples cannot all have been in the tally.
+        """
+        return self.without(self._of(features, labels))
+
+    def without(self, other: Tally) -> Tally:
+        """Without the samples of ``other``; a class whose last sample goes disappears.
+
+        Raises:
+            UsageError: the tallies differ in features or capacity.
+            StoreDamagedError: the samples cannot all have been in the tally. Not every such
+                mistake can be seen.
+        """
+        self._check_alike(other)
+        if not set(other.classes) <= set(self.classes):
+            raise _damaged("it has no samples of a label to subtract")
+        their_moment, their_counts = other._aligned(self.classes)
+        gram, moment = self.gram - other.gram, self.moment - their_moment
+        counts = self.counts - their_counts
+        live = counts > 0
+        if (counts < 0).any() or moment[~live].any() or (gram[_diagonal(self.features)] < 0).any():
+            raise _damaged("it does not hold the samples to subtract")
+        classes = tuple(label for label, keep in zip(self.classes, live, strict=True) if keep)
+        return Tally(self.capacity, classes, gram, moment[live], counts[live])
+
+    def merge(self, other: Tally) -> Tally:
+        """The tally of both tallies' samples.
+
+        Raises:
+            UsageError: the tallies differ in features or capacity, or the capacity is exceeded.
+        """
+        self._check_alike(other)
+        if self.samples + other.samples > self.capacity:
+            raise UsageError(
+                f"More than {self.capacity} samples in one tally.",
+                advice="Create the store with a larger capacity.",
+            )
+        classes = tuple(sorted({*self.classes, *other.classes}))
+        mine, theirs = self._aligned(classes), other._aligned(classes)
+        moment, counts = mine[0] + theirs[0], mine[1] + theirs[1]
+        return Tally(self.capacity, classes, self.gram + other.gram, moment, counts)
+
+    def _check_alike(self, other: Tally) -> None:
+        if (self.features, self.capacity) != (other.features, other.capacity):
+            raise UsageError("Tallies of different features or capacity cannot be combined.")
+
+    def _aligned(self, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Moment and counts with a row for each of ``classes``, which include its own."""
+        if classes == self.classes:
+            return self.moment, self.counts
+        number = {label: i for i, label in enumerate(classes)}
+        places = [number[label] for label in self.classes]
+        moment = np.zeros((len(classes), self.features), self.moment.dtype)
+        counts = np.zeros(len(classes), np.int64)
+        moment[places], counts[places] = self.moment, self.counts
+        return moment, counts
+
+    def _of(self, features: np.ndarray, labels: Sequence[str]) -> Tally:
+        """The tally of these samples alone."""
+        if features.dtype != np.int8 or features.shape != (len(labels), self.features):
+            raise UsageError(
+                f"Features of shape {features.shape} and type {features.dtype} do not fit.",
+                advice=f"Give int8 features [{len(labels)}, {self.features}].",
+            )
+        if len(labels) > self.capacity:
+            raise UsageError(f"More than {self.capacity} samples in one tally.")
+        classes = tuple(sorted(set(labels)))
+        number = {label: i for i, label in enumerate(classes)}
+        targets = np.fromiter((number[label] for label in labels), np.int64, len(labels))
+        gram, moment = _sums(features, targets, len(classes))
+        dtype = self.gram.dtype
+        counts = np.bincount(targets, minlength=len(classes)).astype(np.int64)
+        return Tally(self.capacity, classes, gram.astype(dtype), moment.astype(dtype), counts)
+
+
+def entry_dtype(capacity: int) -> np.dtype[np.signedinteger]:
+    """The smallest integer type in which no tally of ``capacity`` samples can overflow.
+
+    Raises:
+        RecipeError: ``capacity`` is not positive, or too large even for int64.
+    """
+    if capacity < 1:
+        raise RecipeError(f"A tally of {capacity} samples.", advice="Give at least 1.")
+    for dtype in (np.dtype(np.int32), np.dtype(np.int64)):
+        if capacity * LARGEST_SUM <= np.iinfo(dtype).max:
+            return dtype
+    raise RecipeError(f"A tally cannot hold {capacity} samples.")
+
+
+def bytes_needed(features: int, classes: int, capacity: int) -> int:
+    """Bytes of the sums of one tally: gram once, and a row of F and a count for each class."""
+    size = entry_dtype(capacity).itemsize
+    return size * (features * (features + 1) // 2 + classes * features) + 8 * classes
+
+
+def tally_all(
+    projections: Sequence[Projection],
+    rows: TokenRows,
+    labels: Sequence[str],
+    *,
+    capacity: int,
+    dtype: torch.dtype = torch.float32,
+) -> list[Tally]:
+    """Tallies of the same samples at several nodes of one shape, in the order of the nodes.
+
+    Each node's tally is a function of its projection and the set of samples alone: not of their
+    order, of the other nodes, or of how the work is cut. To forget, subtract the tallies of what
+    goes (`Tally.without`).
+
+    Args:
+        projections: one per node.
+        rows: activations of the samples, in any order.
+        labels: their labels, in the same order.
+        capacity: see `Tally`.
+        dtype: in which features are computed; float64 is for machines whose float32 products are
+            not exact (`shardgraph.nodes.exactness`), and gives the same bits.
+
+    Raises:
+        UsageError: rows and labels differ in number, or the capacity is exceeded.
+    """
+    if len(rows) != len(labels):
+        raise UsageError(f"There are {len(rows)} samples but {len(labels)} labels.")
+    runtime.keep_freed_memory()
+    stack = Projections(projections, dtype)
+    tallies = [Tally.empty(stack.features, capacity) for _ in projections]
+    for begin in range(0, len(labels), BLOCK_ROWS):
+        block = labels[begin : begin + BLOCK_ROWS]
+        features = stack(rows.gather(np.arange(begin, begin + len(block)))).numpy()
+        tallies = [tally.add(own, block) for tally, own in zip(tallies, features, strict=True)]
+    return tallies
+
+
+def _sums(features: np.ndarray, targets: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Upper triangle of sum f f^T and per-class sums, as int64."""
+    exact = torch.from_numpy(features).to(torch.float64)
+    chosen = torch.zeros((classes, len(targets)), dtype=torch.float64)
+    chosen[torch.from_numpy(targets), torch.arange(len(targets))] = 1
+    gram = (exact.T @ exact).to(torch.int64)
+    moment = (chosen @ exact).to(torch.int64)
+    return gram.view(-1).numpy()[upper_triangle(features.shape[1])], moment.numpy()
+
+
+@functools.cache
+def upper_triangle(width: int) -> np.ndarray:
+    """Positions of the upper triangle in a row-major [width, width] matrix, row by row."""
+    rows, columns = np.triu_indices(width)
+    positions: np.ndarray = rows * width + columns
+    return positions
+
+
+@functools.cache
+def _diagonal(width: int) -> np.ndarray:
+    """Positions of the diagonal in the packed upper triangle."""
+    return np.cumsum(np.concatenate([[0], np.arange(width, 1, -1)]))
+
+
+def to_bytes(tally: Tally) -> bytes:
+    """The tally as a safetensors file; equal tallies give equal bytes on every machine."""
+    about = {
+        "capacity": tally.capacity,
+        "classes": list(tally.classes),
+        "format": FORMAT,
+    }
+    arrays = {"gram": tally.gram, "moment": tally.moment, "counts": tally.counts}
+    # One metadata entry: the library writes several in an order of its own.
+    return safetensors.numpy.save(arrays, {"tally": canonical_json(about).decode()})
+
+
+def from_bytes(data: bytes) -> Tally:
+    """The tally from what `to_bytes` gave.
+
+    Raises:
+        StoreFormatError: the bytes have another format version.
+        StoreDamagedError: the bytes are cut short, are no tally, or contradict themselves.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["tally"])
+        arrays = safetensors.numpy.load(data)
+        found, classes = about["format"], tuple(about["classes"])
+        parts = (arrays["gram"], arrays["moment"], arrays["counts"])
+        tally = Tally(int(about["capacity"]), classes, *parts)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _damaged("the bytes are not a tally") from error
+    if found != FORMAT:
+        raise StoreFormatError(
+            f"A tally has the format {found!r}, not {FORMAT!r}.",
+            advice="Use the version of shardgraph that wrote it.",
+        )
+    _check(tally)
+    return tally
+
+
+def _check(tally: Tally) -> None:
+    dtype = entry_dtype(tally.capacity)
+    if tally.moment.ndim != 2 or {tally.gram.dtype, tally.moment.dtype} != {dtype}:
+        raise _damaged("its arrays have the wrong type")
+    classes, features = tally.moment.shape
+    if tally.gram.shape != (features * (features + 1) // 2,):
+        raise _damaged("shapes of its arrays contradict each other")
+    if tally.counts.dtype != np.int64 or tally.counts.shape != (len(tally.classes),):
+        raise _damaged("its counts do not fit its classes")
+    if len(tally.classes) != classes or list(tally.classes) != sorted(set(tally.classes)):
+        raise _damaged("its class list is unsorted, has doubles or the wrong length")
+    if (tally.counts < 1).any() or tally.samples > tally.capacity:
+        raise _damaged("it holds an impossible number of samples")
+
+
+def _damaged(reason: str) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"A tally is damaged: {reason}.",
+        advice="Tally the node again from its samples, or restore the store from a backup.",
+    )
