@@ -32,22 +32,25 @@ def _digests(weights: Sequence[NodeWeights]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("tokens", "width"), [(1, 1), (1, 24), (3, 13), (5, 24), (49, 40), (7, 64)]
-)
+@pytest.mark.parametrize(("tokens", "width"), [(1, 1), (3, 13), (5, 24), (49, 40)])
 def test_alone_and_together_give_the_same_bits(kind: str, tokens: int, width: int) -> None:
     recipe = Recipe(kind=kind, heads=3, value_width=16, epochs=2, batch_size=16)
     shapes = [(1, 1), (3, 2), (5, 5), (8, 7), (9, 3), (16, 9), (17, 15), (17, 17), (31, 19)]
     jobs = [
-        _job(3 * i + copy, samples, classes, tokens=tokens, width=width)
+        _job(2 * i + copy, samples, classes, tokens=tokens, width=width)
         for i, (samples, classes) in enumerate(shapes)
-        for copy in range(3)
+        for copy in range(2)
     ]
     together = _digests(train(jobs, recipe, workers=1))
-    alone = [_digests(train([job], recipe, workers=1))[0] for job in jobs]
-    assert together == alone
+    assert together == [_digests(train([job], recipe, workers=1))[0] for job in jobs]
     assert len(set(together)) == len(jobs)
-    assert _digests(train(jobs, recipe, workers=1, stacked=False)) == together
+
+
+def test_the_default_recipe_gives_the_same_bits_alone_and_together() -> None:
+    recipe = Recipe(epochs=2)
+    jobs = [_job(i, 23, 11 + i, tokens=49, width=320) for i in range(5)]
+    together = _digests(train(jobs, recipe, workers=1))
+    assert _digests(train(jobs, recipe, stacked=False)) == together
 
 
 def test_order_workers_and_threads_do_not_matter() -> None:
