@@ -181,8 +181,7 @@ def two_level(
         GraphError: ``fine`` is below 1; ``coarse`` has tallies (add them to the result), or nodes
             without a home.
     """
-    own = 1 if within == "own" else fine
-    others = 1 if across == "matched" else fine
+    own, others = 1 if within == "own" else fine, 1 if across == "matched" else fine
     edges = sum(own + others * (len(node.reads) - 1) for node in coarse.nodes) * fine
     _require_shards(fine, edges=edges)
     if any(node.tallies or node.home is None for node in coarse.nodes):
@@ -191,19 +190,16 @@ def two_level(
             advice="Add tallies to the two-level graph instead.",
         )
 
-    def fine_of(shard: int) -> range:
-        return range(shard * fine, (shard + 1) * fine)
-
     nodes = []
     for node in coarse.nodes:
         for number in range(fine):
             reads: list[int] = []
             for shard in node.reads:
                 one = within == "own" if shard == node.home else across == "matched"
-                reads += fine_of(shard)[number : number + 1] if one else fine_of(shard)
+                reads += _split(shard, fine)[number : number + 1] if one else _split(shard, fine)
             nodes.append(Node((node.home or 0) * fine + number, tuple(reads), kind=node.kind))
     pools = tuple(
-        Pool(tuple(f for shard in pool.shards for f in fine_of(shard)), pool.sources)
+        Pool(tuple(f for shard in pool.shards for f in _split(shard, fine)), pool.sources)
         for pool in coarse.pools
     )
     return ShardGraph(coarse.shards * fine, tuple(nodes), pools, f"two-level:{fine}/{coarse.name}")
@@ -378,6 +374,10 @@ def _from_reads(name: str, reads: Sequence[tuple[int, ...]]) -> ShardGraph:
 
 def _named(name: str, nodes: tuple[Node, ...]) -> ShardGraph:
     return ShardGraph(len(nodes), nodes, name=name)
+
+
+def _split(shard: int, fine: int) -> range:
+    return range(shard * fine, (shard + 1) * fine)
 
 
 def _shifted(node: Node, by: int) -> Node:
