@@ -1,0 +1,153 @@
+"""Closed-form heads: the formula, its limits, and equal bits for equal sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shardgraph.errors import RecipeError, StoreDamagedError, UsageError
+from shardgraph.nodes.closed_form import (
+    ClosedFormHead,
+    HeadRule,
+    adapter_arrays,
+    solve,
+    solve_all,
+)
+from shardgraph.nodes.ensemble import Ensemble
+from shardgraph.nodes.projection import Projections, random_projection
+from shardgraph.nodes.tally import Tally
+from shardgraph.nodes.weights import NodeWeights
+
+FEATURES, CAPACITY = 16, 10_000
+RULE = HeadRule()
+
+
+def drawn(count: int, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    generator = np.random.default_rng(seed)
+    centres = generator.integers(-60, 61, (classes, FEATURES))
+    numbers = np.arange(count) % classes
+    noise = generator.normal(0, 25, (count, FEATURES))
+    features = np.clip(np.rint(centres[numbers] + noise), -127, 127).astype(np.int8)
+    return features, [f"class {number}" for number in numbers]
+
+
+def tally_of(features: np.ndarray, labels: list[str]) -> Tally:
+    return Tally.empty(FEATURES, CAPACITY).add(features, labels)
+
+
+def scores(head: ClosedFormHead, features: np.ndarray) -> np.ndarray:
+    result: np.ndarray = features @ head.weight + head.bias
+    return result
+
+
+def test_head_is_the_shrunk_discriminant_of_the_samples() -> None:
+    features, labels = drawn(90)
+    head = solve(tally_of(features, labels), RULE)
+    wide, names = features.astype(np.float64), np.array(labels)
+    mean = wide.mean(axis=0)
+    within = np.zeros((FEATURES, FEATURES))
+    shrunk = []
+    for label in head.classes:
+        own = wide[names == label]
+        within += (own - own.mean(axis=0)).T @ (own - own.mean(axis=0))
+        shrunk.append((own.mean(axis=0) - mean) * len(own) / (len(own) + RULE.prior_count))
+    within += RULE.shrinkage * (wide**2).sum() / FEATURES * np.eye(FEATURES)
+    toward = np.array(shrunk)
+    weight = np.linalg.solve(within, toward.T)
+    gain = RULE.spread / (toward * weight.T).sum(axis=1).mean()
+    expected = gain * ((wide - mean) @ weight - (toward * weight.T).sum(axis=1) / 2)
+    assert np.allclose(scores(head, wide), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_head_tells_classes_apart() -> None:
+    features, labels = drawn(200)
+    head = solve(tally_of(features[:100], labels[:100]), RULE)
+    guessed = scores(head, features[100:]).argmax(axis=1)
+    assert np.mean([head.classes[i] == y for i, y in zip(guessed, labels[100:], strict=True)]) > 0.9
+
+
+def test_equal_sums_give_equal_bits_however_they_are_solved() -> None:
+    tallies = [tally_of(*drawn(60, seed=i)) for i in range(12)]
+    together = solve_all(tallies, RULE, workers=3)
+    for tally, head in zip(tallies, together, strict=True):
+        alone = solve(tally, RULE)
+        assert alone.weight.tobytes() == head.weight.tobytes()
+        assert alone.bias.tobytes() == head.bias.tobytes()
+
+
+def test_a_downdated_tally_has_the_head_of_a_fresh_one() -> None:
+    features, labels = drawn(60)
+    downdated = tally_of(features, labels).subtract(features[40:], labels[40:])
+    fresh, again = solve(tally_of(features[:40], labels[:40]), RULE), solve(downdated, RULE)
+    assert fresh.weight.tobytes() == again.weight.tobytes()
+    assert fresh.bias.tobytes() == again.bias.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_very_few_samples_have_a_finite_head(count: int) -> None:
+    head = solve(tally_of(*drawn(count)), RULE)
+    assert np.isfinite(head.weight).all()
+    assert np.isfinite(head.bias).all()
+    assert head.weight.shape == (FEATURES, count)
+
+
+def test_one_class_has_a_score_of_zero() -> None:
+    features, _ = drawn(5)
+    head = solve(tally_of(features, ["only"] * 5), RULE)
+    assert not head.weight.any()
+    assert not head.bias.any()
+
+
+def test_features_of_zero_have_scores_of_zero() -> None:
+    head = solve(tally_of(np.zeros((4, FEATURES), np.int8), ["a", "a", "b", "b"]), RULE)
+    assert not head.weight.any()
+
+
+def test_equal_samples_in_two_classes_are_not_told_apart() -> None:
+    features = np.full((4, FEATURES), 9, np.int8)
+    head = solve(tally_of(features, ["a", "a", "b", "b"]), RULE)
+    assert not scores(head, features).any()
+
+
+def test_spread_is_how_sure_the_head_is() -> None:
+    tally = tally_of(*drawn(80))
+    mild, sure = solve(tally, HeadRule(spread=1.0)), solve(tally, HeadRule(spread=10.0))
+    assert np.allclose(mild.weight * 10, sure.weight, rtol=1e-5)
+
+
+def test_an_empty_tally_has_no_head() -> None:
+    with pytest.raises(UsageError, match="no head"):
+        solve(Tally.empty(FEATURES, CAPACITY), RULE)
+
+
+def test_sums_of_no_samples_are_reported_as_damage() -> None:
+    tally = tally_of(*drawn(30))
+    gram = tally.gram.copy()
+    gram[1] = 10**7
+    with pytest.raises(StoreDamagedError, match="no samples"):
+        solve(Tally(CAPACITY, tally.classes, gram, tally.moment, tally.counts), RULE)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"shrinkage": 0.0}, {"spread": -1.0}, {"prior_count": -1.0}, {"spread": np.inf}]
+)
+def test_impossible_rules_are_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(RecipeError):
+        HeadRule(**setting)
+
+
+def test_an_ensemble_answers_as_the_integer_features_do() -> None:
+    generator = np.random.default_rng(5)
+    centres = generator.standard_normal((6, 1, 32))
+    numbers = np.arange(240) % 6
+    tokens = (centres[numbers] + generator.standard_normal((240, 9, 32))).astype(np.float32)
+    node = random_projection(1, width=32, heads=4, value_width=16, sharpness=1.0)
+    features = Projections([node])(tokens)[0].numpy()
+    names = [str(number) for number in numbers]
+    head = solve(Tally.empty(64, CAPACITY).add(features, names), RULE)
+    expected = np.exp(scores(head, features))
+    expected /= expected.sum(axis=1, keepdims=True)
+    weights = NodeWeights(0, "inca", head.classes, adapter_arrays(node, head))
+    found = Ensemble([weights], head.classes).node_probabilities(tokens)[0]
+    assert np.abs(found - expected).mean() < 0.02
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.98

@@ -1,0 +1,213 @@
+"""Tallies are exact: order, grouping and history leave no trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardgraph.errors import RecipeError, StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.nodes import tally as module
+from shardgraph.nodes.projection import Projections, random_projection
+from shardgraph.nodes.tally import (
+    Tally,
+    bytes_needed,
+    entry_dtype,
+    from_bytes,
+    tally_all,
+    to_bytes,
+    upper_triangle,
+)
+from shardgraph.nodes.tokens import TokenRows
+
+FEATURES, CAPACITY = 12, 100_000
+EMPTY = Tally.empty(FEATURES, CAPACITY)
+
+
+def drawn(count: int, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    generator = np.random.default_rng(seed)
+    features = generator.integers(-127, 128, (count, FEATURES), dtype=np.int8)
+    return features, [f"class {label}" for label in generator.integers(0, classes, count)]
+
+
+def pick(labels: list[str], places: np.ndarray) -> list[str]:
+    return [labels[i] for i in places]
+
+
+def test_sums_are_those_of_the_definition() -> None:
+    features, labels = drawn(50)
+    tally = EMPTY.add(features, labels)
+    wide = features.astype(np.int64)
+    assert tally.gram.tolist() == (wide.T @ wide).reshape(-1)[upper_triangle(FEATURES)].tolist()
+    assert tally.classes == tuple(sorted(set(labels)))
+    for label, moment, count in zip(tally.classes, tally.moment, tally.counts, strict=True):
+        own = wide[np.array(labels) == label]
+        assert (moment.tolist(), count) == (own.sum(axis=0).tolist(), len(own))
+
+
+def test_ten_thousand_subtractions_in_random_order_leave_the_sums_of_the_rest() -> None:
+    features, labels = drawn(10_100, classes=40)
+    order = np.random.default_rng(1).permutation(len(labels))
+    tally = EMPTY.add(features, labels)
+    for i in order[:10_000]:
+        tally = tally.subtract(features[i : i + 1], [labels[i]])
+    rest = np.sort(order[10_000:])
+    assert to_bytes(tally) == to_bytes(EMPTY.add(features[rest], pick(labels, rest)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    history=st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 29), max_size=9)), max_size=12)
+)
+def test_any_history_gives_the_bytes_of_its_end(history: list[tuple[bool, set[int]]]) -> None:
+    features, labels = drawn(30, classes=12, seed=4)
+    tally, live = EMPTY, set[int]()
+    for adding, chosen in history:
+        change = np.array(sorted(chosen - live if adding else chosen & live), np.int64)
+        step = tally.add if adding else tally.subtract
+        tally = step(features[change], pick(labels, change))
+        live = live | set(change.tolist()) if adding else live - set(change.tolist())
+    end = np.array(sorted(live), np.int64)
+    assert to_bytes(tally) == to_bytes(EMPTY.add(features[end], pick(labels, end)))
+
+
+def test_merged_parts_equal_the_whole_in_any_order() -> None:
+    features, labels = drawn(60)
+    parts = [EMPTY.add(features[i : i + 20], labels[i : i + 20]) for i in (0, 20, 40)]
+    whole = to_bytes(EMPTY.add(features, labels))
+    assert to_bytes(parts[2].merge(parts[0]).merge(parts[1])) == whole
+    assert to_bytes(parts[0].merge(parts[1].merge(parts[2]))) == whole
+
+
+def test_a_class_comes_and_goes() -> None:
+    features, labels = drawn(6, classes=1)
+    tally = EMPTY.add(features, labels)
+    other = tally.add(features[:1], ["another"])
+    assert other.classes == ("another", "class 0")
+    assert to_bytes(other.subtract(features[:1], ["another"])) == to_bytes(tally)
+    assert to_bytes(tally.subtract(features, labels)) == to_bytes(EMPTY)
+
+
+def test_adding_leaves_the_old_tally_alone() -> None:
+    features, labels = drawn(4)
+    before = to_bytes(EMPTY)
+    tally = EMPTY.add(features, labels)
+    assert to_bytes(EMPTY) == before
+    with pytest.raises(ValueError, match="read-only"):
+        tally.gram[0] = 1
+
+
+@pytest.mark.parametrize("capacity", [1, 133_144, 133_145, 10**12])
+def test_no_entry_can_overflow(capacity: int) -> None:
+    dtype = entry_dtype(capacity)
+    assert capacity * 127**2 <= np.iinfo(dtype).max
+    assert (dtype.itemsize == 4) == (capacity <= 133_144)
+
+
+def test_the_largest_sums_are_exact() -> None:
+    count = 133_144
+    tally = Tally.empty(2, count).add(np.full((count, 2), -127, np.int8), ["a"] * count)
+    assert tally.gram.tolist() == [127**2 * count] * 3
+    assert tally.moment.tolist() == [[-127 * count] * 2]
+    with pytest.raises(UsageError, match="133144"):
+        tally.add(np.zeros((1, 2), np.int8), ["a"])
+
+
+def test_impossible_capacities_are_refused() -> None:
+    for capacity in (0, -1, 10**15):
+        with pytest.raises(RecipeError):
+            Tally.empty(4, capacity)
+
+
+def test_what_is_not_there_cannot_be_subtracted() -> None:
+    features, labels = drawn(3, classes=1)
+    tally = EMPTY.add(features[:2], labels[:2])
+    with pytest.raises(StoreDamagedError, match="label"):
+        tally.subtract(features[:1], ["never seen"])
+    with pytest.raises(StoreDamagedError, match="hold"):
+        tally.subtract(features, labels)
+    with pytest.raises(StoreDamagedError, match="hold"):
+        tally.subtract(features[1:], labels[1:])
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    features, labels = drawn(3)
+    with pytest.raises(UsageError, match="fit"):
+        EMPTY.add(features, labels[:2])
+    with pytest.raises(UsageError, match="fit"):
+        EMPTY.add(features.astype(np.float32), labels)
+    with pytest.raises(UsageError, match="features or capacity"):
+        EMPTY.merge(Tally.empty(FEATURES + 1, CAPACITY))
+    with pytest.raises(UsageError, match="More than 2"):
+        Tally.empty(FEATURES, 2).add(features, labels)
+
+
+def test_bytes_come_back_and_are_counted() -> None:
+    for count in (0, 1, 40):
+        tally = EMPTY.add(*drawn(count))
+        data = to_bytes(tally)
+        again = from_bytes(data)
+        assert to_bytes(again) == data
+        assert again.classes == tally.classes
+        assert tally.nbytes == bytes_needed(FEATURES, len(tally.classes), CAPACITY)
+
+
+def test_damaged_bytes_are_refused() -> None:
+    tally = EMPTY.add(*drawn(9))
+    data = to_bytes(tally)
+    for cut in (0, 7, 8, 60, len(data) - 1):
+        with pytest.raises(StoreDamagedError):
+            from_bytes(data[:cut])
+    with pytest.raises(StoreFormatError):
+        from_bytes(data.replace(b"shardgraph-tally-1", b"shardgraph-tally-9"))
+    with pytest.raises(StoreDamagedError, match="class list"):
+        from_bytes(data.replace(b"class 0", b"class 9"))
+    lied = Tally(CAPACITY, tally.classes, tally.gram, tally.moment, tally.counts * 0)
+    with pytest.raises(StoreDamagedError, match="number of samples"):
+        from_bytes(to_bytes(lied))
+
+
+def nodes(count: int) -> list[module.Projection]:
+    return [
+        random_projection(i, width=16, heads=2, value_width=6, sharpness=1.0) for i in range(count)
+    ]
+
+
+def token_rows(count: int) -> tuple[TokenRows, list[str]]:
+    generator = np.random.default_rng(2)
+    tokens = generator.standard_normal((count, 5, 16)).astype(np.float16)
+    rows = TokenRows([tokens], np.zeros(count, np.int64), np.arange(count))
+    return rows, [str(label) for label in generator.integers(0, 4, count)]
+
+
+def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = token_rows(30)
+    together = tally_all(nodes(3), rows, labels, capacity=CAPACITY)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    for node, tally in zip(nodes(3), together, strict=True):
+        alone = tally_all([node], rows, labels, capacity=CAPACITY, dtype=torch.float64)
+        assert to_bytes(alone[0]) == to_bytes(tally)
+        features = Projections([node])(rows.gather(np.arange(30)))[0].numpy()
+        assert to_bytes(EMPTY.add(features, labels)) == to_bytes(tally)
+
+
+def test_forgetting_many_at_once_equals_never_having_had_them() -> None:
+    rows, labels = token_rows(30)
+    keep, gone = np.arange(0, 30, 2), np.arange(1, 30, 2)
+    before = tally_all(nodes(2), rows, labels, capacity=CAPACITY)
+
+    def part(places: np.ndarray) -> list[Tally]:
+        taken = rows.gather(places)
+        own = TokenRows([taken], np.zeros(len(places), np.int64), np.arange(len(places)))
+        return tally_all(nodes(2), own, pick(labels, places), capacity=CAPACITY)
+
+    after = [old.without(taken) for old, taken in zip(before, part(gone), strict=True)]
+    assert [to_bytes(tally) for tally in after] == [to_bytes(tally) for tally in part(keep)]
+
+
+def test_rows_and_labels_must_agree() -> None:
+    rows, labels = token_rows(3)
+    with pytest.raises(UsageError, match="3 samples but 2 labels"):
+        tally_all(nodes(1), rows, labels[:2], capacity=CAPACITY)
