@@ -40,12 +40,12 @@ class Recipe:
     """
 
     kind: str = "inca"
-    heads: int = 8
+    heads: int = 16
     queries: int = 1
     value_width: int = 64
     epochs: int = 30
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     warmup: float = 0.1
