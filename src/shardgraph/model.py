@@ -35,7 +35,7 @@ from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.forgetting.speed import measured_speed
 from shardgraph.forgetting.verify import verify
 from shardgraph.graph import picture
-from shardgraph.graph.cost import request_cost
+from shardgraph.graph.cost import Cost, request_cost
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.identity import SampleId
 from shardgraph.store import Record, Store
@@ -224,7 +224,7 @@ class SafeModel:
         plan = self._plan(records)
         self.store.accept(request.key, "forget", [item.id for item in records], plan.fenced)
         fenced = time.perf_counter() - started
-        carried = resume(self.store, _node_progress(progress))
+        carried = resume(self.store, _node_progress(progress), self._answerer.cache)
         outcome = self._outcome("forget", Added(carried, len(records), 0, ()), started)
         published = None if carried is None else carried.published_at - started
         return replace(
@@ -319,7 +319,7 @@ class SafeModel:
             plan = self.plan(ForgetRequest.of(samples=marked, owners=marked_owners))
         expected = request_cost(graph, reader.sizes)
         if save is not None:
-            save_graph(graph, save, plan)
+            save_graph(graph, save, plan, expected)
         return {
             "name": graph.name,
             "shards": graph.shards,
@@ -350,12 +350,12 @@ class SafeModel:
             reader.setting.graph,
             reader.sizes,
             Counter(record.shard for record in records),
-            epochs=reader.setting.nodes.recipe.epochs,
+            epochs=reader.setting.epochs,
             speed=measured_speed(self.store),
         )
 
     def _outcome(self, action: str, added: Added | None, started: float) -> ChangeOutcome:
-        view = self._answerer.snapshot().view
+        view = self.store.view()
         carried = added.carried if added is not None else None
         return ChangeOutcome(
             action=action,
@@ -389,7 +389,7 @@ def check_environment(store: Store) -> None:
         )
 
 
-def save_graph(graph: ShardGraph, path: Path, plan: Plan | None) -> None:
+def save_graph(graph: ShardGraph, path: Path, plan: Plan | None, expected: Cost) -> None:
     """Draw a graph (.svg, .png), with what a plan touches marked, or write it as .json."""
     if path.suffix.lower() == ".json":
         path.write_text(json.dumps(graph.to_json(), indent=2, sort_keys=True) + "\n")
@@ -398,7 +398,8 @@ def save_graph(graph: ShardGraph, path: Path, plan: Plan | None) -> None:
         graph,
         path,
         touched_shards=plan.shards if plan else (),
-        touched_nodes=plan.fenced if plan else (),
+        touched_nodes=(*plan.refit, *plan.dropped) if plan else (),
+        cost=expected,
     )
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.reading import NodeCache, StoreReader
 from shardgraph.nodes.closed_form import solve_all
 from shardgraph.nodes.mixed import MixedEnsemble, TalliedNode
-from shardgraph.nodes.representation import projection_of
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.weights import NodeWeights
 from shardgraph.store import Store, View
@@ -77,6 +76,7 @@ class Answerer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.cache = NodeCache()
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._members: dict[int, tuple[tuple[str | None, ...], Member]] = {}
@@ -90,7 +90,7 @@ class Answerer:
             return self._snapshot
 
     def _load(self, view: View) -> MixedEnsemble:
-        reader = StoreReader(self._store, view)
+        reader = StoreReader(self._store, view, self.cache)
         keys: dict[int, tuple[str | None, ...]] = {
             node: (digest, view.tallies.get(node))
             for node, digest in sorted(view.nodes.items())
@@ -104,6 +104,7 @@ class Answerer:
         fresh = load_members(reader, [node for node in keys if node not in held])
         held |= {node: (keys[node], member) for node, member in fresh.items()}
         self._members = held
+        self.cache.keep(view.nodes.values())
         members = [member for _, (_, member) in sorted(held.items())]
         return MixedEnsemble(
             [member for member in members if isinstance(member, NodeWeights)],
@@ -131,5 +132,5 @@ def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]
                 found[node] = representation
     heads = solve_all(list(tallies.values()), reader.setting.nodes.tally.head_rule())
     for node, head in zip(tallies, heads, strict=True):
-        found[node] = TalliedNode(node, projection_of(reader.representation(node)), head)
+        found[node] = TalliedNode(node, reader.projection(node), head)
     return found

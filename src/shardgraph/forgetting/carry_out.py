@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardgraph.activations.blob import open_blob, write_blob
-from shardgraph.forgetting.reading import StoreReader, empty_content
+from shardgraph.forgetting.reading import NodeCache, StoreReader, empty_content
 from shardgraph.forgetting.receipt import receipt_entry
 from shardgraph.forgetting.refit import NodeProgress, ShardContent, fit_nodes
 from shardgraph.forgetting.retally import ShardChange, retally
@@ -50,7 +50,9 @@ class Carried:
     published_at: float
 
 
-def resume(store: Store, progress: NodeProgress | None = None) -> Carried | None:
+def resume(
+    store: Store, progress: NodeProgress | None = None, cache: NodeCache | None = None
+) -> Carried | None:
     """Carry every unfinished request to its receipt, together; None if there was none.
 
     Requests that were accepted and not published share one refit: a node that several of them
@@ -59,7 +61,7 @@ def resume(store: Store, progress: NodeProgress | None = None) -> Carried | None
     waiting = [item for item in store.unfinished() if item.state in ("accepted", "refitted")]
     carried = None
     if waiting:
-        carried = _publish_without(store, waiting, progress)
+        carried = _publish_without(store, waiting, progress, cache)
     clean_up(store)
     return carried
 
@@ -76,12 +78,17 @@ def clean_up(store: Store) -> None:
 
 
 def _publish_without(
-    store: Store, requests: Sequence[Request], progress: NodeProgress | None
+    store: Store,
+    requests: Sequence[Request],
+    progress: NodeProgress | None,
+    cache: NodeCache | None,
 ) -> Carried:
     removed = {sample for request in requests for sample in request.samples}
     ids = tuple(request.id for request in requests)
     shards = {record.shard for record in store.pending_records()}
-    return publish_change(store, shards, removed=removed, requests=ids, progress=progress)
+    return publish_change(
+        store, shards, removed=removed, requests=ids, progress=progress, cache=cache
+    )
 
 
 def publish_change(
@@ -93,6 +100,7 @@ def publish_change(
     rows: Rows | None = None,
     requests: tuple[int, ...] = (),
     progress: NodeProgress | None = None,
+    cache: NodeCache | None = None,
 ) -> Carried:
     """Write the shards that change, refit the closure of their readers, publish.
 
@@ -104,8 +112,9 @@ def publish_change(
         rows: see above.
         requests: the requests that this change carries out.
         progress: see `NodeProgress`.
+        cache: projections that are in memory already.
     """
-    reader = StoreReader(store, store.view())
+    reader = StoreReader(store, store.view(), cache)
     layouts = _layouts(reader, sorted(set(touched)), frozenset(removed), added)
     digests = {shard: _write(reader, shard, layout, rows) for shard, layout in layouts.items()}
     store.sync()

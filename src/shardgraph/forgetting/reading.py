@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -12,22 +14,23 @@ from shardgraph.forgetting.retally import TallyNode
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.identity import NodeId, ShardId
 from shardgraph.nodes import representation as representations
+from shardgraph.nodes.projection import Projection
 from shardgraph.nodes.recipe import Recipe
 from shardgraph.nodes.representation import Representation, Settings, projection_of
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.tally import from_bytes as tally_from_bytes
 from shardgraph.nodes.tally_recipe import TallyRecipe
-from shardgraph.store import Store, View
+from shardgraph.store import Store, StoreConfig, View
+
+_SETTINGS_KEPT = 4
+_settings: OrderedDict[str, FitSetting] = OrderedDict()
 
 
-class StoreReader:
-    """The shards of one view of a store. Records are read once per shard and kept."""
-
-    def __init__(self, store: Store, view: View) -> None:
-        self.store = store
-        self.view = view
-        config = store.config
-        self.setting = FitSetting(
+def fit_setting(config: StoreConfig) -> FitSetting:
+    """The graph and the recipes of a configuration, parsed once: a graph may be large."""
+    setting = _settings.get(config.digest)
+    if setting is None:
+        setting = FitSetting(
             graph=ShardGraph.from_json(config.graph),
             nodes=Settings(
                 recipe=Recipe.from_json(config.recipe["adapter"]),
@@ -36,6 +39,44 @@ class StoreReader:
             ),
             seed=config.seed,
         )
+        _settings[config.digest] = setting
+        while len(_settings) > _SETTINGS_KEPT:
+            _settings.popitem(last=False)
+    return setting
+
+
+class NodeCache:
+    """Projections in memory by the digest of their file, so that one is not read twice.
+
+    `keep` drops all but those of the current generation.
+    """
+
+    def __init__(self) -> None:
+        self._projections: dict[str, Projection] = {}
+
+    def projection(self, digest: str, load: Callable[[], Projection]) -> Projection:
+        """The projection of the file with this digest, loaded if it is not here."""
+        if digest not in self._projections:
+            self._projections[digest] = load()
+        return self._projections[digest]
+
+    def keep(self, digests: Iterable[str]) -> None:
+        """Forget every projection whose file is not among these."""
+        wanted = set(digests)
+        self._projections = {
+            digest: held for digest, held in self._projections.items() if digest in wanted
+        }
+
+
+class StoreReader:
+    """The shards of one view of a store. Records are read once per shard and kept."""
+
+    def __init__(self, store: Store, view: View, cache: NodeCache | None = None) -> None:
+        self._cache = cache or NodeCache()
+        self.store = store
+        self.view = view
+        config = view.config
+        self.setting = fit_setting(config)
         self.shape = (int(config.backbone["tokens"]), int(config.backbone["width"]))
         self.content = functools.cache(self._content)
 
@@ -51,6 +92,11 @@ class StoreReader:
         """What a node has learnt; verified against its digest."""
         digest = self.view.nodes[NodeId(node)]
         return representations.from_bytes(node, self.store.read("nodes", node, digest))
+
+    def projection(self, node: int) -> Projection:
+        """What gives a node's integer features."""
+        digest = self.view.nodes[NodeId(node)]
+        return self._cache.projection(digest, lambda: projection_of(self.representation(node)))
 
     def tally(self, node: int) -> Tally:
         """The tally of a node; verified against its digest."""

@@ -42,6 +42,12 @@ class FitSetting:
     nodes: Settings
     seed: int
 
+    @property
+    def epochs(self) -> int:
+        """Passes of a refit over what a node reads; closed forms take one."""
+        kinds = {self.kind_of(node) for node in range(len(self.graph.nodes))}
+        return self.nodes.recipe.epochs if "trained" in kinds else 1
+
     def kind_of(self, node: int) -> str:
         """How a node gets its representation: as the graph says, or else as the recipe does.
 

@@ -31,6 +31,7 @@ def measure_speed(store: Store) -> None:
     reader = StoreReader(store, view)
     graph, sizes = reader.setting.graph, reader.sizes
     loads = sorted((sum(sizes[s] for s in graph.nodes[node].reads), node) for node in view.nodes)
+    loads = [(samples, node) for samples, node in loads if samples]
     if not loads:
         return
     samples, node = loads[len(loads) // 2]

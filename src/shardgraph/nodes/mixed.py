@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,17 +91,26 @@ class _Stack:
         self._weight = torch.zeros((len(members), first.features, len(classes)))
         self._bias = torch.full((len(members), 1, len(classes)), -torch.inf)
         for row, member in enumerate(members):
-            unknown = set(member.head.classes) - set(classes)
-            if unknown:
-                raise UsageError(f"Node {member.node} knows classes that are not listed.")
-            columns = [number[label] for label in member.head.classes]
-            self._weight[row][:, columns] = torch.tensor(member.head.weight)
-            self._bias[row][:, columns] = torch.tensor(member.head.bias)
+            self._place(row, member, number)
         self.known = torch.isfinite(self._bias[:, 0]).numpy()
         self._project = [
             Projections([member.projection for member in members[start : start + NODES_AT_ONCE]])
             for start in range(0, len(members), NODES_AT_ONCE)
         ]
+
+    def _place(self, row: int, member: TalliedNode, number: Mapping[str, int]) -> None:
+        """Put a node's head into the columns of its classes."""
+        head = member.head
+        unknown = set(head.classes) - set(number)
+        if unknown:
+            raise UsageError(f"Node {member.node} knows classes that are not listed.")
+        if len(head.classes) == len(number):  # both sorted, so the columns are the same
+            self._weight[row] = torch.from_numpy(head.weight.copy())
+            self._bias[row] = torch.from_numpy(head.bias.copy())
+            return
+        columns = [number[label] for label in head.classes]
+        self._weight[row][:, columns] = torch.from_numpy(head.weight.copy())
+        self._bias[row][:, columns] = torch.from_numpy(head.bias.copy())
 
     def probabilities(self, tokens: np.ndarray) -> np.ndarray:
         """What each node says by itself: float32 [nodes, B, C]."""
