@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from shardgraph import __version__
-from shardgraph.errors import InterruptedWorkError, ShardgraphError, UsageError
+from shardgraph.errors import (
+    GraphError,
+    InterruptedWorkError,
+    ShardgraphError,
+    StoreError,
+    UsageError,
+)
 from shardgraph.report import Report, progress_bar
 
 if TYPE_CHECKING:
     from shardgraph.activations.encode import OnBadFile
+    from shardgraph.forgetting.outcome import ChangeOutcome
+    from shardgraph.forgetting.progress import Progress
+    from shardgraph.forgetting.request import ForgetRequest
+    from shardgraph.graph.shard_graph import ShardGraph
+    from shardgraph.model import SafeModel
 
 EXIT_CODES = """\b
 Exit codes:
   0   done
-  1   verification found a difference
+  1   verification found a difference, or an unexpected error
   2   the call cannot be carried out as asked
   3   no such sample, owner, source or node
   4   something is wrong with the input data
@@ -30,28 +41,36 @@ Exit codes:
   130 interrupted; the work resumes at the next start"""
 
 
-class Commands(click.Group):
-    """A group that turns every expected error into one line and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code; errors are one line, never a traceback."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in given
+    try:
+        code = commands.main(given, prog_name="shardgraph", standalone_mode=False)
+    except ShardgraphError as error:
+        fail(error, as_json=as_json)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "shardgraph"
+        hint = f"Try: {path} --help"
+        fail(UsageError(error.format_message(), advice=hint), as_json=as_json)
+    except click.Abort:
+        interrupted = InterruptedWorkError(
+            "Interrupted; the store is intact.", advice="Run the same command to go on."
+        )
+        fail(interrupted, as_json=as_json)
+    except OSError as error:
+        refused = StoreError(
+            f"{error.strerror or type(error).__name__}: {error.filename or 'input or output'}.",
+            advice="Check permissions and free space, and run the command again.",
+        )
+        fail(refused, as_json=as_json)
+    sys.exit(code if isinstance(code, int) else 0)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ShardgraphError as error:
-            fail(error, as_json="--json" in sys.argv)
-        except KeyboardInterrupt:
-            fail(
-                InterruptedWorkError(
-                    "Interrupted; nothing is lost.", advice="Run the same command to go on."
-                ),
-                as_json="--json" in sys.argv,
-            )
 
-
-def fail(error: ShardgraphError, *, as_json: bool) -> None:
-    """Print an error in one line (or as one JSON object) and leave with its exit code."""
+def fail(error: ShardgraphError, *, as_json: bool) -> NoReturn:
+    """Print an error in one line (and as one JSON object) and leave with its exit code."""
     if as_json:
-        facts = {"error": type(error).__name__, "message": error.message, "advice": error.advice}
-        Report(facts, "").print(as_json=True)
+        Report.of_error(error).print(as_json=True)
     click.echo(f"shardgraph: {' '.join(str(error).split())}", err=True)
     sys.exit(error.exit_code)
 
@@ -82,12 +101,13 @@ def bad_file_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(
-    cls=Commands,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="shardgraph")
-def main() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Adapt a frozen encoder to your images, and forget any of them exactly.
 
     \b
@@ -99,11 +119,14 @@ def main() -> None:
       shardgraph verify --store my.store
 
     DATA is a folder with one sub-folder per class, a CSV or Parquet manifest with the columns
-    path, label and optionally id, owner, source, or the word "digits" (a small built-in set).
+    path, label and optionally id, owner, source, or "digits:train" or "digits:test" (a small
+    built-in set of handwritten digits).
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-@main.command()
+@commands.command()
 @click.argument("data")
 @store_option
 @click.option("--shards", type=int, default=None, help="How many shards.  [default: 64]")
@@ -128,6 +151,13 @@ def main() -> None:
     help="Shards that each node tallies: none, own, all or all-but:G.  [default: none]",
 )
 @click.option(
+    "--source-shards",
+    multiple=True,
+    metavar="NAME=K",
+    help="A source with K shards and nodes of its own, in the same graph; forgetting all of it "
+    "touches no other. May be repeated.",
+)
+@click.option(
     "--backbone",
     default="efficientnet-lite0",
     show_default=True,
@@ -139,27 +169,76 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="The store seed.")
 @bad_file_option
 @json_option
-def fit(data: str, store: Path, as_json: bool, **settings: Any) -> None:
-    """Encode DATA, split it into shards, and fit one adapter per node of the shard graph.
+def fit(
+    data: str, store: Path, source_shards: tuple[str, ...], as_json: bool, **settings: Any
+) -> None:
+    """Encode DATA and fit one adapter per node of a shard graph.
 
     Interrupted, the same command goes on where it stopped.
+
+    \b
+    Examples:
+      shardgraph fit photos/train --store my.store
+      shardgraph fit photos.csv --store my.store --shards 128 --graph ring:3
+      shardgraph fit photos.csv --store my.store --graph hub:8 --safe-source licensed
+      shardgraph fit photos.csv --store my.store --source-shards web=16
     """
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.model import SafeModel
 
+    if source_shards:
+        settings["graph"] = graph_of_sources(source_shards, **settings)
+        settings["shards"] = None
     with progress_bar() as progress:
         model, outcome = SafeModel.fit(data, store, FitSettings(**settings), progress=progress)
         model.close()
     Report.of_fit(outcome, store).print(as_json=as_json)
 
 
-@main.command()
+def graph_of_sources(
+    source_shards: Sequence[str],
+    *,
+    graph: str,
+    shards: int | None,
+    safe_sources: Sequence[str],
+    seed: int,
+    **_: Any,
+) -> ShardGraph:
+    """The graph of each named source and that of all others, side by side."""
+    from shardgraph.forgetting.create import DEFAULT_SHARDS
+    from shardgraph.graph.topologies import by_source, parse
+
+    if safe_sources or graph.endswith(".json"):
+        raise GraphError(
+            "--source-shards goes neither with --safe-source nor with a graph from a file.",
+            advice="Write the pools of all sources into a FILE.json.",
+        )
+    sources = {}
+    for text in source_shards:
+        name, _sign, number = text.rpartition("=")
+        if not (name and number.isascii() and number.isdigit()) or name in sources:
+            raise UsageError(
+                f"--source-shards {text!r} is not a new source and a number of shards.",
+                advice="Write it like web=16, once per source.",
+            )
+        sources[name] = parse(graph, int(number), seed=seed)
+    return by_source(sources, parse(graph, shards, default_shards=DEFAULT_SHARDS, seed=seed))
+
+
+@commands.command()
 @click.argument("data")
 @store_option
 @bad_file_option
 @json_option
 def evaluate(data: str, store: Path, on_bad_file: OnBadFile, as_json: bool) -> None:
-    """Accuracy of the ensemble on the labelled images of DATA. Nothing of them is stored."""
+    """Measure accuracy on the labelled images of DATA.
+
+    Nothing of them is stored. Labels that the store does not know count as wrong.
+
+    \b
+    Example:
+      shardgraph evaluate photos/test --store my.store
+    """
     from shardgraph.model import SafeModel
 
     with SafeModel.open(store) as model, progress_bar() as progress:
@@ -167,25 +246,30 @@ def evaluate(data: str, store: Path, on_bad_file: OnBadFile, as_json: bool) -> N
     Report.of_evaluation(evaluation).print(as_json=as_json)
 
 
-@main.command()
+@commands.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @store_option
 @click.option("--top", default=1, show_default=True, help="How many labels for each image.")
 @json_option
 def predict(images: tuple[Path, ...], store: Path, top: int, as_json: bool) -> None:
-    """The most probable labels of each IMAGE."""
+    """Print the most probable labels of each IMAGE.
+
+    \b
+    Example:
+      shardgraph predict new/*.jpg --store my.store --top 3
+    """
     from shardgraph.model import SafeModel
 
     if top < 1:
         raise UsageError(
             "--top must be at least 1.", advice="Leave it out for the best label only."
         )
-    with SafeModel.open(store) as model:
-        answer = model.predict_images(images)
+    with SafeModel.open(store) as model, progress_bar() as progress:
+        answer = model.predict_images(images, progress=progress)
     Report.of_answer([str(image) for image in images], answer, top).print(as_json=as_json)
 
 
-@main.command()
+@commands.command()
 @store_option
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="A sample. May be repeated.")
 @click.option("--owner", "owners", multiple=True, metavar="ID", help="An owner: all their samples.")
@@ -213,6 +297,13 @@ def forget(
 
     The plan comes first; the nodes that the samples influenced stop answering before anything else
     happens; then they are fitted again without the samples, and what was derived is erased.
+
+    \b
+    Examples:
+      shardgraph forget --store my.store --owner alice --dry-run
+      shardgraph forget --store my.store --owner alice --owner bob
+      shardgraph forget --store my.store --sample cats/0042.jpg
+      shardgraph forget --store my.store --from requests.csv
     """
     from shardgraph.forgetting.request import ForgetRequest, read_request_file
     from shardgraph.model import SafeModel
@@ -224,41 +315,69 @@ def forget(
         sources=[*sources, *names.get("sources", [])],
         key=key,
     )
-    with SafeModel.open(store, write=not dry_run) as model, progress_bar() as progress:
-        plan = model.plan(request)
+    with progress_bar() as progress:
         if dry_run:
-            Report.of_plan(plan).print(as_json=as_json)
+            with SafeModel.open(store) as model:
+                Report.of_plan(model.plan(request)).print(as_json=as_json)
             return
-        click.echo(Report.of_plan(plan).text, err=True)
-        outcome = model.forget(request, progress=progress)
+        with SafeModel.open(store, write=True, progress=progress) as model:
+            if not model.knows(request):
+                click.echo(Report.of_plan(model.plan(request)).text, err=True)
+            outcome = forget_or_say_how(model, request, progress)
     Report.of_change(outcome).print(as_json=as_json)
 
 
-@main.command()
+def forget_or_say_how(
+    model: SafeModel, request: ForgetRequest, progress: Progress
+) -> ChangeOutcome:
+    """Forget; where that is interrupted, say with which key the same command goes on."""
+    try:
+        return model.forget(request, progress=progress)
+    except KeyboardInterrupt as error:
+        raise InterruptedWorkError(
+            "Interrupted; the store is intact, and what was accepted will be carried out.",
+            advice=f"Run the same command with --key {request.key} to go on.",
+        ) from error
+
+
+@commands.command()
 @click.argument("data")
 @store_option
 @bad_file_option
 @json_option
 def add(data: str, store: Path, on_bad_file: OnBadFile, as_json: bool) -> None:
-    """Add the new samples of DATA, exactly as if they had been there from the first day.
+    """Add the new samples of DATA.
 
-    Samples that the store holds already are passed over and counted.
+    The result is the same, byte for byte, as if they had been there from the start. Samples that
+    the store holds already are passed over and counted.
+
+    \b
+    Example:
+      shardgraph add photos/new --store my.store
     """
     from shardgraph.model import SafeModel
 
-    with SafeModel.open(store, write=True) as model, progress_bar() as progress:
+    with (
+        progress_bar() as progress,
+        SafeModel.open(store, write=True, progress=progress) as model,
+    ):
         outcome = model.add(data, on_bad_file=on_bad_file, progress=progress)
     Report.of_change(outcome).print(as_json=as_json)
 
 
-@main.command()
+@commands.command()
 @store_option
 @click.option("--nodes", default=None, metavar="LIST", help="Some nodes only, such as 0,4,10-12.")
 @json_option
 def verify(store: Path, nodes: str | None, as_json: bool) -> None:
-    """Fit nodes from scratch in a fresh process and compare them byte for byte.
+    """Fit nodes anew in a fresh process and compare every byte.
 
     Leaves with exit code 1 and the node's name on any difference.
+
+    \b
+    Examples:
+      shardgraph verify --store my.store
+      shardgraph verify --store my.store --nodes 0-7,12
     """
     from shardgraph.forgetting.verify import parse_nodes
     from shardgraph.model import SafeModel
@@ -271,18 +390,23 @@ def verify(store: Path, nodes: str | None, as_json: bool) -> None:
     sys.exit(0 if verification.equal else 1)
 
 
-@main.command()
+@commands.command()
 @store_option
 @json_option
 def status(store: Path, as_json: bool) -> None:
-    """What the store holds, its digest, and requests that are not finished."""
+    """Show what the store holds, and requests under way.
+
+    \b
+    Example:
+      shardgraph status --store my.store
+    """
     from shardgraph.model import SafeModel
 
     with SafeModel.open(store) as model:
         Report.of_status(model.status()).print(as_json=as_json)
 
 
-@main.command()
+@commands.command()
 @store_option
 @click.option(
     "--save",
@@ -299,7 +423,14 @@ def graph(
     owners: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """The shard graph: its shape, and what a request is expected to cost."""
+    """Show the shard graph, and what forgetting costs on it.
+
+    \b
+    Examples:
+      shardgraph graph --store my.store --save graph.svg
+      shardgraph graph --store my.store --save graph.svg --mark-owner alice
+      shardgraph graph --store my.store --save graph.json
+    """
     from shardgraph.model import SafeModel
 
     with SafeModel.open(store) as model:

@@ -21,7 +21,8 @@ from shardgraph.activations.open import open_backbone
 from shardgraph.data.image_list import ImageList
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
-from shardgraph.errors import DataError, EnvironmentChangedError
+from shardgraph.errors import DataError, EnvironmentChangedError, GraphError
+from shardgraph.files import write_atomic
 from shardgraph.forgetting.answer import Answer, Answerer
 from shardgraph.forgetting.carry_out import resume
 from shardgraph.forgetting.create import Added, FitSettings, add_samples, fit_store
@@ -77,7 +78,7 @@ class SafeModel:
         return model, model._outcome("fit", added, started)
 
     @classmethod
-    def open(cls, path: str | Path, *, write: bool = False) -> Self:
+    def open(cls, path: str | Path, *, write: bool = False, progress: Progress = silent) -> Self:
         """Open a store; for writing, unfinished requests are carried out first.
 
         Raises:
@@ -89,7 +90,7 @@ class SafeModel:
         if write:
             try:
                 check_environment(store)
-                resume(store)
+                resume(store, _node_progress(progress))
             except BaseException:
                 store.close()
                 raise
@@ -143,21 +144,27 @@ class SafeModel:
         ensemble = self._answerer.snapshot().ensemble
         return dict(zip(ensemble.nodes, ensemble.node_probabilities(tokens), strict=True))
 
-    def encode(self, data: Data, *, on_bad_file: OnBadFile = "stop") -> np.ndarray:
-        """Activations [N, T, D] of all samples of ``data``, float16, in their order; not stored."""
-        dataset = _dataset(data)
+    def encode(self, data: Data, *, progress: Progress = silent) -> np.ndarray:
+        """Activations [N, T, D] of all samples of ``data``, float16, in their order; not stored.
+
+        Raises:
+            BadFileError: a file cannot be read as an image.
+        """
         batches = encode_batches(
-            dataset, self.backbone, batch_size=self._batch_size, on_bad_file=on_bad_file
+            _dataset(data),
+            self.backbone,
+            batch_size=self._batch_size,
+            progress=lambda done, total: progress("encoding", done, total, "images"),
         )
         return np.concatenate([tokens for _, tokens, _ in batches])
 
-    def predict_images(self, paths: Sequence[Path]) -> Answer:
+    def predict_images(self, paths: Sequence[Path], *, progress: Progress = silent) -> Answer:
         """Answer for image files.
 
         Raises:
             BadFileError: a file cannot be read as an image.
         """
-        return self.answer(self.encode(ImageList(paths)))
+        return self.answer(self.encode(ImageList(paths), progress=progress))
 
     def evaluate(
         self, data: Data, *, on_bad_file: OnBadFile = "stop", progress: Progress = silent
@@ -207,6 +214,10 @@ class SafeModel:
         """
         return self._plan(self._wanted(request))
 
+    def knows(self, request: ForgetRequest) -> bool:
+        """Whether a request with this key was accepted before; `forget` then changes nothing."""
+        return self.store.request_of(request.key) is not None
+
     def forget(self, request: ForgetRequest, progress: Progress = silent) -> ChangeOutcome:
         """Carry out a request, from acceptance to receipt.
 
@@ -218,7 +229,7 @@ class SafeModel:
             UnknownIdError: a sample, owner or source has no live sample; nothing has changed.
         """
         started = time.perf_counter()
-        if self.store.request_of(request.key) is not None:
+        if self.knows(request):
             return replace(self._outcome("forget", None, started), request=request.key)
         records = self._wanted(request)
         plan = self._plan(records)
@@ -309,7 +320,15 @@ class SafeModel:
         samples: Iterable[str] = (),
         owners: Iterable[str] = (),
     ) -> dict[str, Any]:
-        """The graph's shape and its expected cost, as JSON; optionally drawn or written."""
+        """The graph's shape and what a request costs, as JSON; optionally drawn or written.
+
+        ``edges`` counts reads of shards other than a node's own; ``nodes`` those that exist.
+
+        Raises:
+            UnknownIdError: a sample or owner to be marked has no live sample.
+            GraphError: ``save`` has another suffix than .svg, .png and .json.
+            StoreError: ``save`` cannot be written.
+        """
         view = self.store.view()
         reader = StoreReader(self.store, view)
         graph = reader.setting.graph
@@ -325,8 +344,8 @@ class SafeModel:
             "shards": graph.shards,
             "nodes": len(view.nodes),
             "samples": view.samples,
-            "edges": sum(len(node.reads) for node in graph.nodes),
-            "cost": asdict(expected),
+            "edges": sum(len({*node.reads} - {node.home}) for node in graph.nodes),
+            "cost": expected.to_json(),
             **({"touched": plan.to_json()} if plan else {}),
         }
 
@@ -389,17 +408,29 @@ def check_environment(store: Store) -> None:
         )
 
 
-def save_graph(graph: ShardGraph, path: Path, plan: Plan | None, expected: Cost) -> None:
-    """Draw a graph (.svg, .png), with what a plan touches marked, or write it as .json."""
-    if path.suffix.lower() == ".json":
-        path.write_text(json.dumps(graph.to_json(), indent=2, sort_keys=True) + "\n")
+def save_graph(graph: ShardGraph, path: Path, plan: Plan | None, cost: Cost) -> None:
+    """Draw a graph (.svg, .png), with what a plan touches marked, or write it as .json.
+
+    Raises:
+        GraphError: another suffix.
+        StoreError: the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        text = json.dumps(graph.to_json(), indent=2, sort_keys=True) + "\n"
+        write_atomic(path, text.encode())
         return
+    if suffix not in (".svg", ".png"):
+        raise GraphError(
+            f"Cannot save a graph as {path.name!r}.",
+            advice="Use a name ending in .svg, .png or .json.",
+        )
     picture.draw(
         graph,
         path,
         touched_shards=plan.shards if plan else (),
         touched_nodes=(*plan.refit, *plan.dropped) if plan else (),
-        cost=expected,
+        cost=cost,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
+
+from shardgraph.errors import ShardgraphError
 
 if TYPE_CHECKING:
     from shardgraph.forgetting.answer import Answer
@@ -24,17 +27,20 @@ if TYPE_CHECKING:
 def progress_bar() -> Iterator[Progress]:
     """A bar for each stage on standard error: units per second and time left."""
     current: tuple[str, tqdm[Any]] | None = None
+    ended = time.time()
 
     def show(stage: str, done: int, total: int, unit: str) -> None:
-        nonlocal current
+        nonlocal current, ended
         if current is None or current[0] != stage:
             if current is not None:
                 current[1].close()
-            current = stage, _bar(stage, total, unit)
+                ended = time.time()
+            current = stage, _bar(stage, done, total, unit, ended)
         bar = current[1]
         bar.update(done - bar.n)
         if done == total:
             bar.close()
+            ended = time.time()
             current = None
 
     try:
@@ -44,10 +50,23 @@ def progress_bar() -> Iterator[Progress]:
             current[1].close()
 
 
-def _bar(stage: str, total: int, unit: str) -> tqdm[Any]:
-    """A bar on a terminal; a line every ten seconds where standard error is a file."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, desc=stage, unit=f" {unit}", mininterval=interval, file=sys.stderr)
+def _bar(stage: str, done: int, total: int, unit: str, began: float) -> tqdm[Any]:
+    """A bar on a terminal; an update every ten seconds where standard error is a file.
+
+    Encoding reports before it begins, and what was ``done`` by then does not count into its speed;
+    other stages report when they have done something since they ``began`` (seconds, epoch).
+    """
+    bar: tqdm[Any] = tqdm(
+        desc=stage,
+        file=sys.stderr,
+        initial=done if stage == "encoding" else 0,
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+        total=total,
+        unit=f" {unit}",
+    )
+    if stage != "encoding":
+        bar.start_t = bar.last_print_t = began
+    return bar
 
 
 def some(names: Sequence[object], most: int = 12) -> str:
@@ -65,6 +84,21 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def count(number: int, noun: str) -> str:
+    """A number and what it counts, such as ``1 node`` or ``1,442 samples``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """Bytes as people read them, in powers of ten."""
+    value = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
 @dataclass(frozen=True)
 class Report:
     """One result, as an object and as text."""
@@ -77,11 +111,22 @@ class Report:
         click.echo(json.dumps(self.data, sort_keys=True) if as_json else self.text)
 
     @classmethod
+    def of_error(cls, error: ShardgraphError) -> Report:
+        """In place of a result."""
+        data = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "advice": error.advice,
+            "exit_code": error.exit_code,
+        }
+        return cls(data, str(error))
+
+    @classmethod
     def of_fit(cls, outcome: ChangeOutcome, store: Path) -> Report:
         """After a fit."""
         lines = [
-            f"Fitted {len(outcome.nodes_refit)} nodes on {outcome.samples} samples "
-            f"in {duration(outcome.seconds)}.",
+            f"Fitted {count(len(outcome.nodes_refit), 'node')} on "
+            f"{count(outcome.samples, 'sample')} in {duration(outcome.seconds)}.",
             f"Store {store}, generation {outcome.generation}, digest {outcome.digest[:16]}.",
             *_bad_file_lines(outcome.bad_files),
         ]
@@ -92,15 +137,14 @@ class Report:
         """After an add or a forget."""
         verb = "Forgot" if outcome.action == "forget" else "Added"
         lines = [
-            f"{verb} {outcome.samples} samples in {duration(outcome.seconds)}: "
-            f"{len(outcome.nodes_refit)} nodes refitted on {outcome.samples_refit} samples, "
-            f"{len(outcome.nodes_subtracted)} updated by subtraction, "
-            f"{len(outcome.nodes_dropped)} dropped.",
-            f"Refitted nodes: {some(outcome.nodes_refit)}.",
+            f"{verb} {count(outcome.samples, 'sample')} in {duration(outcome.seconds)}.",
+            f"{count(len(outcome.nodes_refit), 'node')} refitted ({some(outcome.nodes_refit)}) on "
+            f"{count(outcome.samples_refit, 'sample')}, {len(outcome.nodes_subtracted)} updated "
+            f"by subtraction, {len(outcome.nodes_dropped)} dropped.",
             f"Generation {outcome.generation}, digest {outcome.digest[:16]}.",
         ]
         if outcome.passed_over:
-            lines.append(f"{outcome.passed_over} samples were in the store already.")
+            lines.append(f"In the store already: {count(outcome.passed_over, 'sample')}.")
         lines += _bad_file_lines(outcome.bad_files)
         return cls(_change_data(outcome), "\n".join(lines))
 
@@ -113,12 +157,13 @@ class Report:
         data["nodes_dropped"] = len(plan.dropped)
         data["nodes_subtracted"] = len(plan.subtract)
         lines = [
-            f"To forget: {plan.samples} samples in {len(plan.shards)} shards "
+            f"To forget: {count(plan.samples, 'sample')} in {count(len(plan.shards), 'shard')} "
             f"({len(plan.emptied)} emptied).",
-            f"Nodes to refit: {len(plan.refit)} ({some(plan.refit)}), "
-            f"to drop: {len(plan.dropped)}, to subtract: {len(plan.subtract)}.",
-            f"Work: {plan.samples_refit} samples refitted ({plan.distinct_samples} distinct), "
-            f"{plan.passes} passes, about {duration(plan.predicted_seconds)}.",
+            f"Nodes to refit: {len(plan.refit)} ({some(plan.refit)}); to drop: "
+            f"{len(plan.dropped)}; to subtract from: {len(plan.subtract)}.",
+            f"Work: {count(plan.samples_refit, 'sample')} refitted "
+            f"({plan.distinct_samples:,} distinct), {plan.passes:,} passes, "
+            f"about {duration(plan.predicted_seconds)}.",
         ]
         return cls(data, "\n".join(lines))
 
@@ -127,9 +172,9 @@ class Report:
         """After an evaluation."""
         data = asdict(evaluation) | {"fenced": list(evaluation.fenced)}
         lines = [
-            f"Accuracy {evaluation.accuracy:.2%} on {evaluation.samples} samples, "
-            f"{evaluation.classes} classes, {evaluation.nodes} nodes, "
-            f"generation {evaluation.generation}.",
+            f"Accuracy {evaluation.accuracy:.2%} on {count(evaluation.samples, 'sample')}: "
+            f"{evaluation.classes} classes, {count(evaluation.nodes, 'node')}, "
+            f"generation {evaluation.generation}, {duration(evaluation.seconds)}.",
         ]
         if evaluation.fenced:
             lines.append(f"Fenced, and left out: nodes {some(evaluation.fenced)}.")
@@ -174,39 +219,72 @@ class Report:
         }
         if verification.equal:
             text = (
-                f"Equal: {len(verification.nodes)} nodes fitted from scratch in a fresh process, "
-                f"{verification.bytes_compared} bytes compared, {duration(verification.seconds)}."
+                f"Equal: {count(len(verification.nodes), 'node')} fitted from scratch in a fresh "
+                f"process, {verification.bytes_compared:,} bytes compared, "
+                f"{duration(verification.seconds)}."
             )
         else:
             found = [f"node {item.node}: {item.what}" for item in verification.differences]
-            text = "DIFFERENT: " + "\n".join(found)
+            text = "DIFFERENT:\n  " + "\n  ".join(found)
         return cls(data, text)
 
     @classmethod
     def of_status(cls, status: dict[str, Any]) -> Report:
         """What the store holds: one line a fact."""
-        lines = [
-            f"{name.replace('_', ' ')}: {_plain(value)}"
-            for name, value in status.items()
-            if not isinstance(value, dict) or value
-        ]
-        return cls(status, "\n".join(lines))
+        requests = [f"{number} {state}" for state, number in status["requests"].items() if number]
+        on_disk = [f"{kind} {size(number)}" for kind, number in status["bytes"].items() if number]
+        rows = {
+            "Samples": f"{status['samples']:,}"
+            + _unless_zero(status["pending_samples"], "being forgotten"),
+            "Classes": f"{status['classes']:,}",
+            "Graph": f"{status['graph']}: {count(status['shards'], 'shard')} with samples, "
+            + count(status["nodes"], "node")
+            + _unless_zero(status["fenced"], "fenced"),
+            "Encoder": str(status["backbone"]),
+            "Generation": f"{status['generation']}, digest {status['digest'][:16]}",
+            "Requests": ", ".join(requests) or "none",
+            "To erase": f"{count(status['pending_erasures'], 'file')}",
+            "On disk": f"{size(sum(status['bytes'].values()))} ({', '.join(on_disk)})",
+        }
+        return cls(status, "\n".join(f"{name:<12}{text}" for name, text in rows.items()))
 
     @classmethod
     def of_graph(cls, summary: dict[str, Any], saved: Path | None) -> Report:
-        """The shard graph in figures."""
-        report = cls.of_status(summary)
+        """The shard graph in figures, and what forgetting one sample costs."""
+        expected, worst = summary["cost"]["expected"], summary["cost"]["worst"]
+        lines = [
+            f"{summary['name']}: {count(summary['shards'], 'shard')}, "
+            f"{count(summary['nodes'], 'node')}, "
+            f"{count(summary['edges'], 'edge')} to other shards, "
+            f"{count(summary['samples'], 'sample')}",
+            "",
+            f"{'To forget one sample':<42}{'expected':>12}{'worst':>12}",
+            *(
+                f"{title:<42}{expected[name]:>12,.1f}{worst[name]:>12,.0f}"
+                for name, title in _COSTS.items()
+                if worst[name] or name in _ALWAYS_SHOWN
+            ),
+        ]
+        if "touched" in summary:
+            plan = summary["touched"]
+            lines += ["", f"Marked: shards {some(plan['shards'])}; nodes {some(plan['fenced'])}."]
         if saved is None:
-            return report
-        return cls({**summary, "saved": str(saved)}, f"{report.text}\nSaved {saved}.")
+            return cls(summary, "\n".join(lines))
+        return cls({**summary, "saved": str(saved)}, "\n".join([*lines, "", f"Saved {saved}."]))
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return some(value)
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+_COSTS = {
+    "adapter_samples": "  adapter work: samples, once per node",
+    "distinct_samples": "  distinct samples among them",
+    "nodes_refit": "  nodes refitted",
+    "nodes_subtracting": "  nodes that subtract",
+    "tally_samples": "  samples tallied anew, once per node",
+}
+_ALWAYS_SHOWN = ("adapter_samples", "distinct_samples", "nodes_refit")
+
+
+def _unless_zero(number: int, what: str) -> str:
+    return f" ({number:,} {what})" if number else ""
 
 
 def _bad_file_lines(bad_files: Sequence[str]) -> list[str]:

@@ -34,6 +34,8 @@ from shardgraph.nodes.recipe import Recipe
 from shardgraph.nodes.selftest import check_machine
 from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.store import Store, StoreConfig
+from shardgraph.store.layout import Layout
+from shardgraph.store.opening import require_room
 
 DEFAULT_SHARDS = 64
 ENCODING = "encoding"
@@ -160,13 +162,16 @@ def fit_store(
     """Create a store and fit every node; the store is returned open for writing.
 
     What can be refused is refused before anything is written: the graph, the recipe, the sources
-    of all samples. Interrupted, the same call goes on where it stopped.
+    of all samples, files whose header shows that they are no images. Interrupted, the same call
+    goes on where it stopped.
 
     Raises:
         StoreExistsError: there is a store at ``path`` already.
         GraphError: an impossible graph, or a source without shards.
         RecipeError: impossible settings.
         DataError: something is wrong with the data.
+        BadFileError: a file is bad and ``on_bad_file`` is "stop". Where that shows only when it is
+            decoded, the same call goes on after what was encoded before it.
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
     classes = len({sample.label for sample in dataset.samples})
@@ -175,6 +180,9 @@ def fit_store(
     for sample in dataset.samples:
         assignment.shard_of(sample)
     refuse_existing(path)
+    if settings.on_bad_file == "stop":
+        for index in range(len(dataset.samples)):
+            dataset.inspect(index)
     backbone = backbone_for(dataset, settings)
     config = configure(settings, graph, recipe, tally, backbone)
     store = Store.create(path, config)
@@ -188,14 +196,15 @@ def fit_store(
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse a path that holds a finished store, before any work is done for it.
+    """Refuse a path that holds a finished store or other files, before any work is done for it.
 
     Raises:
-        StoreExistsError: there is one.
+        StoreExistsError: it does.
     """
     try:
         Store.open(path).close()
     except StoreMissingError:
+        require_room(Layout(path))
         return
     raise StoreExistsError(
         f"There is a store at {path} already.",

@@ -98,6 +98,8 @@ def encode_batches(
     results = encode(
         dataset, range(total), backbone, batch_size=batch_size, on_bad_file=on_bad_file
     )
+    if progress is not None:
+        progress(0, total)
     for done, result in enumerate(results, start=1):
         if isinstance(result, Unreadable):
             bad_files.append(result.error.message)
