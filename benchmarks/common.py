@@ -44,7 +44,7 @@ def activations(folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
 
 
 def data_folder() -> Path:
-    """The folder of benchmark data sets: ``SHARDGRAPH_DATA``, or ``shared/data`` beside the project."""
+    """The folder of data sets: ``SHARDGRAPH_DATA``, or ``shared/data`` beside the project."""
     given = os.environ.get("SHARDGRAPH_DATA")
     return Path(given) if given else HERE.parent.parent / "shared" / "data"
 

@@ -23,7 +23,7 @@ from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
 from shardgraph.errors import DataError, EnvironmentChangedError, GraphError
 from shardgraph.files import write_atomic
-from shardgraph.forgetting.answer import Answer, Answerer
+from shardgraph.forgetting.answer import Answer, Answerer, Snapshot
 from shardgraph.forgetting.carry_out import resume
 from shardgraph.forgetting.create import Added, FitSettings, add_samples, fit_store
 from shardgraph.forgetting.ingest import encode_batches
@@ -128,6 +128,10 @@ class SafeModel:
         """Tokens T and width D of an activation."""
         backbone = self.store.config.backbone
         return int(backbone["tokens"]), int(backbone["width"])
+
+    def snapshot(self) -> Snapshot:
+        """The generation that answers now, as a whole: its view and its ensemble."""
+        return self._answerer.snapshot()
 
     def answer(self, tokens: np.ndarray) -> Answer:
         """Answer for activations [B, T, D], with the generation and the fence of this moment."""
