@@ -314,6 +314,8 @@ def test_a_store_of_ones_own_is_kept_and_never_fitted_over(tmp_path: Path) -> No
     loaded = SafeClassifier.load(tmp_path / "store")
     assert loaded.predict_proba(X).tobytes() == expected.tobytes()
     assert loaded.n_features_in_ == 8
+    again = clone(loaded).set_params(store=None).fit(X, y)
+    assert again.model_.store.digest() == loaded.model_.store.digest()
     loaded.close()
 
 
@@ -376,6 +378,20 @@ def test_forget_add_and_verify_end_in_the_state_of_a_fresh_fit() -> None:
     verification = classifier.verify()
     assert verification.equal
     assert len(verification.nodes) == 4
+
+
+def test_tallies() -> None:
+    X, y = blobs(40)
+    classifier = small(tallies="all", tally={"heads": 2}).fit(X, y, owners=np.arange(40) // 4)
+    outcome = classifier.forget(owners=0)
+    assert len(outcome.nodes_refit) == 1
+    assert len(outcome.nodes_subtracted) == 3
+    assert classifier.verify().equal
+    assert classifier.score(X, y) > 0.9
+    with pytest.raises(GraphError):
+        small(tallies="some").fit(X, y)
+    with pytest.raises(RecipeError):
+        small(tallies="all", tally={"depth": 2}).fit(X, y)
 
 
 def test_added_labels_must_be_of_the_type_that_was_fitted(fitted: SafeClassifier) -> None:

@@ -48,6 +48,10 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``"complete"``, a path to a JSON file) or a `ShardGraph`.
         epochs: passes of every node over what it reads; None for the default of the recipe.
         recipe: further settings of the adapters, by name; see `shardgraph.nodes.recipe.Recipe`.
+        tallies: shards that each node tallies beside what it reads: ``"none"``, ``"own"``,
+            ``"all"`` or ``"all-but:G"``; None leaves the graph as it is.
+        tally: further settings of nodes that tally, by name; see
+            `shardgraph.nodes.tally_recipe.TallyRecipe`.
         seed: decides shards, order and every node's random stream.
         store: directory to keep everything in; None for a temporary one that goes with the object.
 
@@ -78,6 +82,8 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         graph: str | ShardGraph = "isolated",
         epochs: int | None = None,
         recipe: dict[str, Any] | None = None,
+        tallies: str | None = None,
+        tally: dict[str, Any] | None = None,
         seed: int = 0,
         store: str | Path | None = None,
     ) -> None:
@@ -85,6 +91,8 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.graph = graph
         self.epochs = epochs
         self.recipe = recipe
+        self.tallies = tallies
+        self.tally = tally
         self.seed = seed
         self.store = store
 
@@ -117,6 +125,8 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             graph=self.graph,
             epochs=self.epochs,
             recipe=self.recipe or {},
+            tallies=self.tallies,
+            tally=self.tally or {},
             seed=self.seed,
             label_type=labels.dtype.str if labels.dtype.kind in "biuf" else "text",
         )
@@ -213,7 +223,11 @@ class SafeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model = SafeModel.open(path, write=write)
         config = model.store.config
         classifier = cls(
-            graph=model.graph, recipe=dict(config.recipe), seed=config.seed, store=path
+            graph=model.graph,
+            recipe=dict(config.recipe["adapter"]),
+            tally=dict(config.recipe["tally"]),
+            seed=config.seed,
+            store=path,
         )
         classifier.model_ = model
         classifier.n_features_in_ = math.prod(model.token_shape)
