@@ -112,15 +112,19 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
 
 
-def write_new(path: Path, data: bytes | memoryview, *, sync: bool = True) -> None:
+def write_new(
+    path: Path, data: bytes | memoryview, *, sync: bool = True, mode: int = 0o666
+) -> None:
     """Write a file that must not exist yet; with ``sync``, its bytes are durable (not its name).
+
+    ``mode`` are its permissions, less those that the process masks.
 
     Raises:
         StoreError: the path exists, or writing failed; a file that was begun has been erased.
     """
     with reported("create", path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = os.open(path, flags, mode)
     try:
         try:
             with reported("write", path):

@@ -22,7 +22,7 @@ import numpy as np
 
 from shardgraph.activations.blob import open_blob, write_blob
 from shardgraph.forgetting.reading import NodeCache, StoreReader, empty_content
-from shardgraph.forgetting.receipt import receipt_entry
+from shardgraph.forgetting.receipt import head_signer, receipt_entry
 from shardgraph.forgetting.refit import NodeProgress, ShardContent, fit_nodes
 from shardgraph.forgetting.retally import ShardChange, retally
 from shardgraph.identity import SampleId, order_key
@@ -74,7 +74,7 @@ def clean_up(store: Store) -> None:
         store.finish(published)
     for request in store.unfinished():
         if request.state == "erased":
-            store.issue_receipt(request.id, receipt_entry(store, request))
+            store.issue_receipt(request.id, receipt_entry(store, request), head_signer(store))
 
 
 def _publish_without(

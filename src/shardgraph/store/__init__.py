@@ -1,11 +1,15 @@
 """Everything on disk: records, blobs, generations, requests, ledger. No torch."""
 
+from shardgraph.store.inherit import Inherited
+from shardgraph.store.restore import restore
 from shardgraph.store.state import (
     BLOB_KINDS,
     REQUEST_STATES,
+    Backup,
     BlobKind,
     Change,
     Finding,
+    NodesChanged,
     Record,
     Request,
     RequestState,
@@ -19,9 +23,12 @@ from shardgraph.store.store import Store
 __all__ = [
     "BLOB_KINDS",
     "REQUEST_STATES",
+    "Backup",
     "BlobKind",
     "Change",
     "Finding",
+    "Inherited",
+    "NodesChanged",
     "Record",
     "Request",
     "RequestState",
@@ -30,4 +37,5 @@ __all__ = [
     "Store",
     "StoreConfig",
     "View",
+    "restore",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shardgraph.errors import ShardgraphError, StoreDamagedError
+from shardgraph.store.backups import Backups
 from shardgraph.store.blobs import Blobs
 from shardgraph.store.database import Database
 from shardgraph.store.layout import Layout
@@ -16,7 +17,7 @@ from shardgraph.store.state import Finding
 _RESTORE = "Restore the store from a backup, or fit it again."
 _ERASE = "Run `shardgraph check --repair` to erase it."
 
-HARMLESS = frozenset({"orphan", "staged", "erasure", "foreign"})
+HARMLESS = frozenset({"orphan", "staged", "erasure", "foreign", "tombstone", "key"})
 """Kinds of findings with which every answer is still right."""
 
 
@@ -40,7 +41,8 @@ class Examiner:
         self._ledger = ledger
 
     def findings(self) -> tuple[Finding, ...]:
-        """All findings. Kinds: database, state, blob, records, ledger, and the `HARMLESS` ones.
+        """All findings. Kinds: database, state, blob, records, ledger, and the `HARMLESS` ones
+        (a damaged tombstone harms no answer, but the restore of one backup).
 
         Where the database itself is damaged nothing else is looked at.
         """
@@ -92,6 +94,12 @@ class Examiner:
             self._ledger.tree()
         except ShardgraphError as error:
             yield Finding("ledger", error.message, error.advice or _RESTORE)
+        for backup, request in Backups(self._database).damaged():
+            yield Finding(
+                "tombstone",
+                f"What request {request} left for backup {backup[:12]} is damaged.",
+                f"Make a new backup, then retire this one: `shardgraph backup --retire {backup}`.",
+            )
 
     def _leftovers(self) -> Iterator[Finding]:
         doomed = {
@@ -107,3 +115,6 @@ class Examiner:
             yield Finding("staged", f"{path} was left by work that was stopped.", _ERASE)
         for path in self._layout.foreign_files():
             yield Finding("foreign", f"{path} is not a file of the store.", "Move it elsewhere.")
+        key = self._layout.signing_key
+        if key.exists() and key.stat().st_mode & 0o077:
+            yield Finding("key", f"Others may use the signing key {key}.", f"chmod 600 {key}")

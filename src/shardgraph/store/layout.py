@@ -14,6 +14,10 @@ DATABASE = "store.sqlite"
 DATABASE_COMPANIONS = ("store.sqlite-wal", "store.sqlite-shm")
 LOCK = "lock"
 STAGING = "staging"
+BACKUP_DATABASE = "backup.sqlite"
+BACKUP_KEY = "backup.pem"
+KEYS = "keys"
+SIGNING_KEY = "receipts.pem"
 BLOB_SUFFIX = ".safetensors"
 _NAME_DIGITS = 16
 _BLOB_NAME = re.compile(rf"(\d{{5,}})-([0-9a-f]{{{_NAME_DIGITS}}}){re.escape(BLOB_SUFFIX)}")
@@ -45,6 +49,11 @@ class Layout:
         """Partial work; may vanish at any time."""
         return self.root / STAGING
 
+    @property
+    def signing_key(self) -> Path:
+        """The private key that signs receipts; none until the first receipt."""
+        return self.root / KEYS / SIGNING_KEY
+
     def database_bytes(self) -> int:
         """Bytes of the database and its companions."""
         names = (DATABASE, *DATABASE_COMPANIONS)
@@ -68,9 +77,12 @@ class Layout:
 
     def foreign_files(self) -> tuple[Path, ...]:
         """Everything in the store directory that the store did not put there, sorted."""
-        known = {DATABASE, *DATABASE_COMPANIONS, LOCK, STAGING, *BLOB_KINDS}
+        known = {DATABASE, *DATABASE_COMPANIONS, LOCK, STAGING, KEYS, *BLOB_KINDS}
         strangers = [path for path in self.root.iterdir() if path.name not in known]
         strangers += [path for path in self._in_folders() if not _BLOB_NAME.fullmatch(path.name)]
+        keys = self.signing_key.parent
+        if keys.is_dir():
+            strangers += [path for path in keys.iterdir() if path.name != SIGNING_KEY]
         return tuple(sorted(strangers))
 
     def staged_files(self) -> tuple[Path, ...]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from shardgraph.errors import StoreDamagedError, UsageError
 from shardgraph.store.database import Database
 from shardgraph.store.merkle import HASH_BYTES, Frontier, Tree, leaf_hash
+
+SignHead = Callable[[int, bytes], bytes]
+"""Signs the ledger's size and root; what it returns is kept beside the ledger."""
+
+_HEAD = "ledger-head"
 
 
 class Ledger:
@@ -36,6 +43,15 @@ class Ledger:
     def root(self) -> bytes:
         """The root over all entries, from the kept frontier (no entry is read)."""
         return self._frontier().root()
+
+    def head(self) -> bytes | None:
+        """The signed head that was kept with the newest receipt, None if there is none."""
+        found = self._database.rows("SELECT value FROM meta WHERE name = ?", (_HEAD,))
+        return str(found[0][0]).encode() if found else None
+
+    def set_head(self, head: bytes) -> None:
+        """Keep a signed head, text in UTF-8, inside a transaction of the caller's."""
+        self._database.rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_HEAD, head.decode()))
 
     def tree(self) -> Tree:
         """The tree over all entries, for proofs: hashes every entry.

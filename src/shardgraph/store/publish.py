@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shardgraph.errors import UsageError
-from shardgraph.identity import canonical_json
+from shardgraph.identity import NodeId, canonical_json
 from shardgraph.store.blobs import Address, Blobs
 from shardgraph.store.database import Database
 from shardgraph.store.requests import Requests
 from shardgraph.store.rows import Rows
 from shardgraph.store.samples import Samples, label_counts, records_digest
-from shardgraph.store.state import BlobKind, Change, Request
+from shardgraph.store.state import BlobKind, Change, NodesChanged, Request, StoreConfig
 
 
 class Publisher:
@@ -39,16 +39,27 @@ class Publisher:
             touched = self._move_samples(change, requests)
             self._describe(touched)
             self._move_pointers(change, touched)
-            if change.environment is not None:
-                config = replace(before.config, environment=change.environment)
-                text = canonical_json(config.to_json()).decode()
-                self._database.rows("UPDATE meta SET value = ? WHERE name = 'config'", (text,))
+            self._configure(change, before.config)
             generation = before.generation + 1
             self._database.rows("UPDATE state SET generation = ?", (generation,))
             self._requests.published(change.requests, generation, before.digest)
+            for request in requests:
+                self._requests.set_changed(request.id, _changed(change, request.fenced))
             self._requests.set_digest_after(change.requests, self._rows.seal())
             self._rows.seal()
         return generation
+
+    def _configure(self, change: Change, config: StoreConfig) -> None:
+        """Write the configuration anew where the change names an environment or settings."""
+        if change.environment is None and not change.settings:
+            return
+        new = replace(
+            config,
+            environment=config.environment if change.environment is None else change.environment,
+            settings={**config.settings, **change.settings},
+        )
+        text = canonical_json(new.to_json()).decode()
+        self._database.rows("UPDATE meta SET value = ? WHERE name = 'config'", (text,))
 
     def _move_samples(self, change: Change, requests: tuple[Request, ...]) -> set[int]:
         touched: set[int] = {record.shard for record in change.added}
@@ -101,6 +112,14 @@ class Publisher:
             raise UsageError(
                 f"Shard {shard} must have an activations blob if and only if it has samples."
             )
+
+
+def _changed(change: Change, fenced: frozenset[NodeId]) -> NodesChanged:
+    """What the change does to the nodes that one request fences."""
+    fitted = [node for node in sorted(fenced) if change.nodes.get(node) is not None]
+    dropped = [node for node in sorted(fenced) if change.nodes.get(node, "") is None]
+    rest = fenced.difference(fitted, dropped)
+    return NodesChanged(tuple(fitted), tuple(sorted(rest)), tuple(dropped))
 
 
 def _repeated(requests: tuple[Request, ...], done: list[Request]) -> int:

@@ -13,6 +13,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from shardgraph.errors import UsageError
@@ -20,13 +21,19 @@ from shardgraph.identity import NodeId, SampleId, canonical_json, digest_bytes
 from shardgraph.store.database import Database
 from shardgraph.store.rows import FENCING
 from shardgraph.store.samples import Samples, label_counts
-from shardgraph.store.state import REQUEST_STATES, Request, RequestState
+from shardgraph.store.state import REQUEST_STATES, NodesChanged, Record, Request, RequestState
 
 SECONDS_PER_DAY = 86_400.0
 _COLUMNS = (
     "id, kind, state, accepted, deadline, commitment, fenced, generation, digest_before, "
-    "digest_after, receipt"
+    "digest_after, changed, receipt"
 )
+
+COPIED_COLUMNS = (
+    "id, key, kind, state, accepted, deadline, commitment, fenced, labels, generation, "
+    "digest_before, digest_after, changed, receipt"
+)
+"""All that is kept of a request, as it is taken over from another copy of the same store."""
 
 
 class Requests:
@@ -141,6 +148,12 @@ class Requests:
             [(generation, before, request) for request in ids],
         )
 
+    def set_changed(self, request: int, changed: NodesChanged) -> None:
+        """Record what the publication did to the nodes of a request."""
+        self._database.rows(
+            "UPDATE requests SET changed = ? WHERE id = ?", (json.dumps(asdict(changed)), request)
+        )
+
     def set_digest_after(self, ids: Iterable[int], after: str) -> None:
         """Record the influence digest that the publication led to."""
         self._database.many(
@@ -152,7 +165,29 @@ class Requests:
         """Record the place of the receipt; which nodes were refitted is then forgotten here."""
         self.move([request], ["erased"], "receipted")
         self._database.rows(
-            "UPDATE requests SET receipt = ?, fenced = '[]' WHERE id = ?", (index, request)
+            "UPDATE requests SET receipt = ?, fenced = '[]', changed = '{}' WHERE id = ?",
+            (index, request),
+        )
+
+    def reopen(self, request: int, records: Sequence[Record], fenced: Iterable[int]) -> None:
+        """Let a request taken over from another copy wait for samples that are here again."""
+        self._database.rows(
+            "UPDATE requests SET state = 'accepted', fenced = ?, labels = ?, generation = NULL, "
+            "digest_before = NULL, digest_after = NULL, changed = '{}' WHERE id = ?",
+            (
+                json.dumps(sorted(set(fenced))),
+                canonical_json(label_counts(records)).decode(),
+                request,
+            ),
+        )
+        self._samples.claim([record.id for record in records], request)
+
+    def nothing_to_do(self, request: int, generation: int, digest: str) -> None:
+        """Let a request taken over count as published: none of its samples are here."""
+        self._database.rows(
+            "UPDATE requests SET state = 'published', fenced = '[]', labels = '{}', "
+            "generation = ?, digest_before = ?, digest_after = ?, changed = '{}' WHERE id = ?",
+            (generation, digest, digest, request),
         )
 
     def _hidden(self, key: str) -> str:
@@ -168,16 +203,21 @@ class Requests:
             return tuple(self._request(row) for row in rows)
 
     def _request(self, row: tuple[Any, ...]) -> Request:
-        number, kind, state, accepted, deadline, commitment, fenced, *rest = row
+        number, kind, state, accepted, deadline, commitment, fenced = row[:7]
+        generation, before, after, changed, receipt = row[7:]
         pending = self._samples.pending(number)
         return Request(
-            number,
-            kind,
-            state,
-            accepted,
-            deadline,
-            commitment,
-            tuple(record.id for record in pending),
-            frozenset(NodeId(node) for node in json.loads(fenced)),
-            *rest,
+            id=number,
+            kind=kind,
+            state=state,
+            accepted=accepted,
+            deadline=deadline,
+            commitment=commitment,
+            samples=tuple(record.id for record in pending),
+            fenced=frozenset(NodeId(node) for node in json.loads(fenced)),
+            generation=generation,
+            digest_before=before,
+            digest_after=after,
+            changed=NodesChanged(**{k: tuple(v) for k, v in json.loads(changed).items()}),
+            receipt=receipt,
         )

@@ -3,8 +3,9 @@
 The *influence digest* covers all that decides an answer and nothing else, so it is equal for
 equal configuration and live samples whatever the history. The *seal* covers, beside it, what
 decides who may answer: the generation, the unfinished requests with their fences, the ledger's
-frontier. It is rewritten in every transaction and compared at every view, so rows that were
-changed by anything but this package are never acted upon.
+frontier, the backups that requests leave sealed notes for. It is rewritten in every transaction
+and compared at every view, so rows that were changed by anything but this package are never acted
+upon.
 """
 
 from __future__ import annotations
@@ -131,12 +132,13 @@ class Rows:
         size, peaks = self._database.rows("SELECT ledger_size, ledger_peaks FROM state")[0]
         requests = self._database.rows(
             "SELECT id, key, kind, state, accepted, deadline, commitment, fenced, labels, "
-            "generation, digest_before, digest_after FROM requests WHERE state != 'receipted' "
-            "ORDER BY id"
+            "generation, digest_before, digest_after, changed FROM requests "
+            "WHERE state != 'receipted' ORDER BY id"
         )
         erasures = self._database.rows("SELECT kind, key, digest FROM erasures ORDER BY 1, 2, 3")
+        backups = self._database.rows("SELECT id, hex(public) FROM backups ORDER BY id")
         return digest_json(
-            [view.generation, view.digest, size, peaks, [*requests], [*erasures]],
+            [view.generation, view.digest, size, peaks, [*requests], [*erasures], [*backups]],
         )
 
 

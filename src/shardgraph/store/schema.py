@@ -45,6 +45,7 @@ CREATE TABLE requests (
     generation INTEGER,
     digest_before TEXT,
     digest_after TEXT,
+    changed TEXT NOT NULL DEFAULT '{{}}',
     receipt INTEGER UNIQUE
 ) STRICT;
 
@@ -91,6 +92,28 @@ CREATE TABLE refits (
     basis TEXT NOT NULL,
     digest TEXT NOT NULL,
     PRIMARY KEY (kind, key)
+) STRICT;
+
+-- The public keys of those who have signed receipts.
+CREATE TABLE signers (
+    fingerprint TEXT PRIMARY KEY,
+    public BLOB NOT NULL
+) STRICT;
+
+-- Backups that may be restored one day, each with its public key.
+CREATE TABLE backups (
+    id TEXT PRIMARY KEY,
+    public BLOB NOT NULL,
+    made REAL NOT NULL
+) STRICT;
+
+-- What each request since a backup forgot, sealed so that only that backup can read it.
+CREATE TABLE tombstones (
+    backup TEXT NOT NULL REFERENCES backups (id) ON DELETE CASCADE,
+    request INTEGER NOT NULL REFERENCES requests (id),
+    box BLOB NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (backup, request)
 ) STRICT;
 
 CREATE TABLE ledger (

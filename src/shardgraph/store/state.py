@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from shardgraph.identity import NodeId, OwnerId, SampleId, ShardId, SourceName, digest_json
@@ -59,7 +60,7 @@ class StoreConfig:
         """The inverse of `to_json`."""
         return cls(**{**value, "seed": int(value["seed"])})
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the configuration."""
         return digest_json(self.to_json())
@@ -122,6 +123,19 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class NodesChanged:
+    """What carrying out a request did to the nodes that it concerned.
+
+    ``refitted`` were fitted again, ``subtracted`` only had their tallies brought up to date,
+    ``dropped`` ceased to exist.
+    """
+
+    refitted: tuple[int, ...] = ()
+    subtracted: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request to forget.
 
@@ -129,7 +143,8 @@ class Request:
     influenced; it is empty once the request is ``receipted``.
     Times are seconds since the epoch. ``commitment`` is 32 random bytes in hexadecimal that stand
     for the request wherever no id may be named. ``digest_before`` and ``digest_after`` are the
-    influence digests around the generation that carried the request out.
+    influence digests around the generation that carried the request out. ``changed`` are the nodes
+    that were brought up to date; empty before ``published`` and once the request is ``receipted``.
     """
 
     id: int
@@ -143,6 +158,7 @@ class Request:
     generation: int | None = None
     digest_before: str | None = None
     digest_after: str | None = None
+    changed: NodesChanged = NodesChanged()
     receipt: int | None = None
 
     @property
@@ -167,7 +183,8 @@ class Change:
     new samples. Pointers map a shard or node to the digest of its new blob, or to None where it
     has none any more; what is not named stays as it is. A shard has an activations blob if and
     only if it has samples. ``environment``, if given, replaces that of the configuration (every
-    node must then be refitted by the caller).
+    node that may answer must then be refitted by the caller), and ``settings`` those of its
+    settings that it names.
     """
 
     requests: tuple[int, ...] = ()
@@ -176,11 +193,16 @@ class Change:
     nodes: Mapping[int, str | None] = field(default_factory=dict)
     tallies: Mapping[int, str | None] = field(default_factory=dict)
     environment: Mapping[str, str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Figures for people: counts, bytes per kind of file, and what is deleted but not erased."""
+    """Figures for people: counts, bytes per kind of file, and what is deleted but not erased.
+
+    ``late_requests`` are unfinished and have used two thirds of their time, those past their
+    deadline included; ``overdue_requests`` are past it.
+    """
 
     generation: int
     digest: str
@@ -191,8 +213,20 @@ class Status:
     tallies: int
     fenced: int
     requests: Mapping[str, int]
+    late_requests: int
+    overdue_requests: int
     pending_erasures: int
+    backups: int
     bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that may be restored one day, and how many requests have left a note for it."""
+
+    id: str
+    made: float
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)

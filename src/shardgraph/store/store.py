@@ -6,30 +6,28 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
-from shardgraph import files
-from shardgraph.errors import (
-    StoreDamagedError,
-    StoreExistsError,
-    StoreMissingError,
-    UsageError,
-)
+from shardgraph.errors import StoreDamagedError, UsageError
 from shardgraph.identity import SampleId
-from shardgraph.store import database as sqlite
-from shardgraph.store.backup import copy_store
+from shardgraph.store.backup import back_up, copy_store, save_requests
+from shardgraph.store.backups import Backups
 from shardgraph.store.blobs import Blobs
+from shardgraph.store.care import Care
 from shardgraph.store.check import HARMLESS, Examiner
 from shardgraph.store.database import Database
 from shardgraph.store.layout import Layout
-from shardgraph.store.ledger import Ledger
+from shardgraph.store.ledger import Ledger, SignHead
 from shardgraph.store.lock import WriterLock
-from shardgraph.store.opening import build_database, open_for_reading, require_room
+from shardgraph.store.opening import Mode, begin, open_finished
 from shardgraph.store.publish import Publisher
+from shardgraph.store.refits import Refits
 from shardgraph.store.requests import Requests
 from shardgraph.store.rows import Rows
 from shardgraph.store.samples import Samples
+from shardgraph.store.signers import Signers
 from shardgraph.store.state import (
+    Backup,
     BlobKind,
     Change,
     Finding,
@@ -41,7 +39,6 @@ from shardgraph.store.state import (
 )
 
 T = TypeVar("T")
-Mode = Literal["read", "write"]
 
 
 class Store:
@@ -66,7 +63,14 @@ class Store:
         self._rows = Rows(database)
         self._samples = Samples(database, self.config.seed)
         self._requests = Requests(database, self._samples)
+        self._refits = Refits(database, self._blobs)
+        self._backups = Backups(database)
         self.ledger = Ledger(database)
+        self.signers = Signers(layout, database)
+        self._care = Care(database, layout, self._blobs, self._rows, self._requests, self._backups)
+        self._examiner = Examiner(
+            database, layout, self._blobs, self._rows, self._samples, self.ledger
+        )
         self._publisher = Publisher(
             database, self._blobs, self._rows, self._samples, self._requests
         )
@@ -83,23 +87,7 @@ class Store:
             StoreLockedError: another process is writing there.
         """
         layout = Layout(Path(path).absolute())
-        require_room(layout)
-        files.make_directory(layout.root)
-        lock = WriterLock(layout.lock, wait=wait)
-        try:
-            if not layout.database.exists():
-                build_database(layout, config)
-            store = cls._writing(layout, lock)
-            try:
-                _require_unfinished(store, config)
-                files.erase_files(layout.unfinished_databases())
-            except BaseException:
-                store._database.close()
-                raise
-        except BaseException:
-            lock.release()
-            raise
-        return store
+        return cls(layout, *begin(layout, config, wait))
 
     @classmethod
     def open(cls, path: Path, mode: Mode = "read", *, wait: float = 0.0) -> Store:
@@ -115,42 +103,7 @@ class Store:
             StoreLockedError: write mode, and another process holds the lock.
         """
         layout = Layout(Path(path).absolute())
-        if not layout.database.is_file():
-            raise StoreMissingError(
-                f"There is no store at {path}.", advice="Create one: `shardgraph fit DATA --store`."
-            )
-        sqlite.recognise(layout.database)
-        if mode == "write":
-            lock = WriterLock(layout.lock, wait=wait)
-            try:
-                store = cls._writing(layout, lock)
-            except BaseException:
-                lock.release()
-                raise
-        else:
-            store = cls(layout, *open_for_reading(layout))
-        try:
-            if store._generation() == 0:
-                raise StoreMissingError(
-                    f"The store at {path} was never finished.",
-                    advice="Run the same `shardgraph fit` again: it goes on where it stopped.",
-                )
-        except BaseException:
-            store.close()
-            raise
-        return store
-
-    @classmethod
-    def _writing(cls, layout: Layout, lock: WriterLock) -> Store:
-        sqlite.recognise(layout.database)
-        database = Database(layout.database, write=True)
-        try:
-            store = cls(layout, database, lock)
-            store._blobs.make_folders()
-        except BaseException:
-            database.close()
-            raise
-        return store
+        return cls(layout, *open_finished(layout, mode, wait))
 
     def close(self) -> None:
         """Release the lock and the database. Blobs put but not published stay orphans."""
@@ -296,24 +249,11 @@ class Store:
         that is kept is dropped by the next `publish`.
         """
         self.sync()
-        with self._database.transaction():
-            self._database.rows(
-                "INSERT OR REPLACE INTO refits VALUES (?, ?, ?, ?)", (kind, key, basis, digest)
-            )
+        self._refits.keep(kind, key, basis, digest)
 
     def kept_refit(self, kind: BlobKind, key: int, basis: str) -> str | None:
         """The digest of a blob kept for this basis, None if there is none or it is damaged."""
-        found = self._database.rows(
-            "SELECT digest FROM refits WHERE kind = ? AND key = ? AND basis = ?",
-            (kind, key, basis),
-        )
-        if not found:
-            return None
-        try:
-            self._blobs.verify(kind, key, found[0][0])
-        except StoreDamagedError:
-            return None
-        return str(found[0][0])
+        return self._refits.kept(kind, key, basis)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -341,6 +281,7 @@ class Store:
             accepted = time.time() if now is None else now
             request, new = self._requests.accept(key, kind, samples, fenced, accepted, days)
             if new:
+                self._backups.bury(request.id, request.samples)
                 self._rows.seal()
         return request
 
@@ -394,17 +335,18 @@ class Store:
             return
         if any(request.generation is None for request in found):
             raise UsageError("Only published requests can be finished.")
-        if self._pending_erasures():
+        if self._care.pending_erasures():
             raise UsageError("Superseded blobs are still to be erased.")
         self.compact()
         with self._database.transaction():
             self._requests.move(ids, ["published"], "erased")
             self._rows.seal()
 
-    def issue_receipt(self, request: int, entry: bytes) -> int:
+    def issue_receipt(self, request: int, entry: bytes, sign_head: SignHead | None = None) -> int:
         """Append ``entry`` to the ledger as the receipt of an erased request; returns its index.
 
-        A request that has its receipt already keeps it, and its index is returned.
+        A request that has its receipt already keeps it, and its index is returned. What
+        ``sign_head`` makes of the grown ledger is kept in the same transaction.
 
         Raises:
             UsageError: the request is not erased yet.
@@ -416,6 +358,8 @@ class Store:
             if known.state != "erased":
                 raise UsageError(f"Request {request} is {known.state}, not erased.")
             index = self.ledger.append(entry)
+            if sign_head is not None:
+                self.ledger.set_head(sign_head(index + 1, self.ledger.root()))
             self._requests.receipted(request, index)
             self._rows.seal()
         return index
@@ -436,35 +380,17 @@ class Store:
 
     def note(self, name: str) -> str | None:
         """A text kept beside the state, such as a measured speed; it decides nothing."""
-        found = self._database.rows("SELECT value FROM meta WHERE name = ?", (f"note:{name}",))
-        return str(found[0][0]) if found else None
+        return self._care.note(name)
 
     def set_note(self, name: str, value: str) -> None:
         """Keep a text that decides nothing, and is derived from no sample."""
-        with self._database.transaction():
-            self._database.rows(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note:{name}", value)
-            )
+        self._care.set_note(name, value)
 
     # -- care -----------------------------------------------------------------------------------
 
     def status(self) -> Status:
         """Figures for people."""
-        with self._database.snapshot():
-            view = self.view()
-            return Status(
-                generation=view.generation,
-                digest=view.digest,
-                samples=view.samples,
-                pending_samples=sum(view.pending_labels.values()),
-                shards=len(view.shards),
-                nodes=len(view.nodes),
-                tallies=len(view.tallies),
-                fenced=len(view.fenced),
-                requests=self._requests.by_state(),
-                pending_erasures=self._pending_erasures(),
-                bytes={**self._blobs.sizes(), "database": self._layout.database_bytes()},
-            )
+        return self._care.status(time.time())
 
     def check(self, *, repair: bool = False) -> tuple[Finding, ...]:
         """Compare every file and record with its digest; with ``repair``, erase orphans.
@@ -473,10 +399,7 @@ class Store:
         """
         if repair:
             self._require_writing()
-        examiner = Examiner(
-            self._database, self._layout, self._blobs, self._rows, self._samples, self.ledger
-        )
-        found = examiner.findings()
+        found = self._examiner.findings()
         if repair and found and all(finding.kind in HARMLESS for finding in found):
             self.erase_superseded()
         return found
@@ -485,34 +408,44 @@ class Store:
         """Copy the current generation to ``path``; see `shardgraph.store.backup`."""
         copy_store(self._layout, self._database, self._rows, Path(path))
 
+    def back_up(self, path: Path) -> Backup:
+        """Write a backup to ``path``, which must not exist; see `shardgraph.store.backup`.
+
+        From now on every request leaves a note that only this backup can read.
+
+        Raises:
+            UsageError: a request is unfinished.
+            StoreExistsError: something is at ``path``.
+        """
+        self._require_writing()
+        return back_up(self._layout, self._database, self._rows, self._requests, Path(path))
+
+    def save_requests(self, path: Path) -> None:
+        """Save what a restore needs to know of the requests; see `shardgraph.store.backup`."""
+        save_requests(self._database, Path(path))
+
+    def backups(self) -> tuple[Backup, ...]:
+        """The backups that may be restored one day, oldest first."""
+        return self._backups.all()
+
+    def retire_backup(self, name: str) -> None:
+        """Forget a backup that was destroyed, and erase the notes for it.
+
+        UsageError if there is no such backup.
+        """
+        with self._database.transaction():
+            self._backups.retire(name)
+            self._rows.seal()
+        self.compact()
+
     def compact(self) -> None:
         """Rebuild the database file from its live rows and empty its log.
 
-        Raises:
-            StoreLockedError: a reader kept the log from being emptied; call it again.
+        StoreLockedError if a reader kept the log from being emptied: call it again.
         """
         self._require_writing()
         self._database.scrub()
 
-    def _generation(self) -> int:
-        return int(self._database.value("SELECT generation FROM state"))
-
-    def _pending_erasures(self) -> int:
-        return int(self._database.value("SELECT count(*) FROM erasures"))
-
     def _require_writing(self) -> None:
         if self.mode != "write":
             raise UsageError("The store is open for reading only.", advice="Open it for writing.")
-
-
-def _require_unfinished(store: Store, config: StoreConfig) -> None:
-    if store._generation() > 0:
-        raise StoreExistsError(
-            f"There is a store at {store.path} already.",
-            advice="Add to it with `shardgraph add`, or name another directory.",
-        )
-    if store.config.digest != config.digest:
-        raise StoreExistsError(
-            f"An unfinished store with other settings is at {store.path}.",
-            advice="Run with the settings it was begun with, or remove the directory.",
-        )
