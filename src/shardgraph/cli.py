@@ -132,10 +132,11 @@ def commands(context: click.Context) -> None:
 @click.option("--shards", type=int, default=None, help="How many shards.  [default: 64]")
 @click.option(
     "--graph",
-    default="isolated",
+    default="tallied",
     show_default=True,
     metavar="SPEC",
-    help="isolated, cliques:K, ring:K, hub:K, complete, random:K, two-level:F or FILE.json.",
+    help="tallied (no node reads; all tally), isolated, cliques:K, ring:K, hub:K, complete, "
+    "random:K, two-level:F or FILE.json.",
 )
 @click.option(
     "--safe-source",
@@ -148,7 +149,14 @@ def commands(context: click.Context) -> None:
     "--tallies",
     default=None,
     metavar="PRESET",
-    help="Shards that each node tallies: none, own, all or all-but:G.  [default: none]",
+    help="Shards that each node tallies: none, own, all or all-but:G.  [default: as the graph]",
+)
+@click.option(
+    "--tally-budget",
+    type=int,
+    default=None,
+    metavar="BYTES",
+    help="Most bytes that all tallies may take; narrows their features until they fit.",
 )
 @click.option(
     "--source-shards",

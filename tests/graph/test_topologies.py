@@ -12,6 +12,7 @@ from shardgraph.errors import GraphError
 from shardgraph.graph.node import Pool
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.graph.topologies import (
+    TALLIED_GROUPS,
     by_source,
     cliques,
     complete,
@@ -22,6 +23,7 @@ from shardgraph.graph.topologies import (
     random_regular,
     ring,
     source_pools,
+    tallied,
     two_level,
 )
 
@@ -311,3 +313,27 @@ def test_bad_files_are_refused_by_name(
         parse(str(path), shards)
     assert "mine.json" in caught.value.message
     assert caught.value.advice
+
+
+def test_tallied_reads_nothing_and_every_shard_is_unseen_by_some_nodes():
+    graph = tallied(64, 32)
+    assert all(not node.reads and node.kind == "random" for node in graph.nodes)
+    for shard in range(64):
+        assert not graph.readers_of(shard)
+        assert len(graph.never_saw(shard)) == 32 // TALLIED_GROUPS
+
+
+def test_tallied_with_few_shards_tallies_all():
+    graph = tallied(3, 2)
+    assert [node.tallies for node in graph.nodes] == [(0, 1, 2)] * 2
+
+
+def test_tallied_by_name():
+    assert parse("tallied", 16) == tallied(16)
+    assert parse("tallied:5", 16) == tallied(16, 5)
+
+
+@pytest.mark.parametrize("nodes", [0, -1])
+def test_tallied_without_nodes_is_refused(nodes):
+    with pytest.raises(GraphError):
+        tallied(8, nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from shardgraph.forgetting.ingest import ingest
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.speed import measure_speed
 from shardgraph.graph.assignment import Assignment
-from shardgraph.graph.node import Node
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.graph.topologies import parse
 from shardgraph.nodes.recipe import Recipe
@@ -65,7 +64,7 @@ class FitSettings:
     """
 
     shards: int | None = None
-    graph: str | ShardGraph = "isolated"
+    graph: str | ShardGraph = "tallied"
     safe_sources: tuple[str, ...] = ()
     backbone: str = DEFAULT_BACKBONE
     layer: str | None = None
@@ -81,16 +80,12 @@ class FitSettings:
     def build_graph(self) -> ShardGraph:
         """The shard graph these settings name.
 
-        Where every node is to be random, nodes read nothing: there is nothing to learn from.
-
         Raises:
             GraphError: it is impossible, or contradicts the number of shards.
         """
         graph = self._named_graph()
         if self.tallies is not None:
             graph = graph.with_tallies(self.tallies)
-        if TallyRecipe.from_json(self.tally).representation == "random":
-            graph = replace(graph, nodes=tuple(_without_reads(node) for node in graph.nodes))
         return graph
 
     def _named_graph(self) -> ShardGraph:
@@ -131,12 +126,6 @@ class FitSettings:
         if self.tally_budget is None or not tallying:
             return recipe
         return recipe.within(self.tally_budget, tallying, classes)
-
-
-def _without_reads(node: Node) -> Node:
-    if node.kind != "default" or not node.tallies:
-        return node
-    return Node(home=None, reads=(), tallies=node.tallies, kind="random")
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:

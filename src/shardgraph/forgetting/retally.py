@@ -8,13 +8,18 @@ so the result has the bytes of a tally that never held the samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from shardgraph import runtime
 from shardgraph.nodes.projection import Projection, Projections
 from shardgraph.nodes.tally import BLOCK_ROWS, Tally
 from shardgraph.store import Record
+
+NODES_AT_ONCE = 16
+"""Nodes that share one product over the tokens; decides the speed, and no bit."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,14 @@ def retally(nodes: Iterable[TallyNode], changes: Mapping[int, ShardChange]) -> d
     for node in nodes:
         touched = tuple(shard for shard in node.tallies if shard in changes)
         groups.setdefault((touched, node.projection.values.shape), []).append(node)
-    found: dict[int, Tally] = {}
-    for (touched, _), members in groups.items():
-        found.update(_retally_alike(members, [changes[shard] for shard in touched]))
-    return found
+    parts = [
+        (members[start : start + NODES_AT_ONCE], [changes[shard] for shard in touched])
+        for (touched, _), members in groups.items()
+        for start in range(0, len(members), NODES_AT_ONCE)
+    ]
+    with runtime.pinned_threads(), ThreadPoolExecutor(runtime.worker_count()) as pool:
+        found = pool.map(lambda part: _retally_alike(*part), parts)
+        return {node: tally for part in found for node, tally in part.items()}
 
 
 def _retally_alike(

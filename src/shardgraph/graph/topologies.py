@@ -22,12 +22,39 @@ from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.identity import derived_seed
 
 FORMS = (
-    "isolated, cliques:K, ring:K, hub:K, complete, random:K, two-level:F, two-level:F/TOPOLOGY, "
-    "or the path of a .json file"
+    "tallied, tallied:NODES, isolated, cliques:K, ring:K, hub:K, complete, random:K, "
+    "two-level:F, two-level:F/TOPOLOGY, or the path of a .json file"
 )
 """The text forms that `parse` takes, as error messages and help texts list them."""
 
+TALLIED_NODES = 64
+"""Nodes of the graph ``tallied``; more cost memory and no longer raise accuracy."""
+
+TALLIED_GROUPS = 8
+"""Groups of shards that the nodes of ``tallied`` take turns in leaving out."""
+
 _MAX_SWITCHES = 100_000
+
+
+def tallied(n: int, nodes: int = TALLIED_NODES) -> ShardGraph:
+    """Nodes that read nothing and tally: no request ever refits one.
+
+    Each node's attention is random, a function of its seed, and its head is solved from the sums
+    of what it tallies. With `TALLIED_GROUPS` shards or more each node leaves out one group of
+    shards (``all-but``), so that for any shard some nodes never saw it and can answer while the
+    others are brought up to date; with fewer shards every node tallies all.
+
+    Raises:
+        GraphError: ``n`` or ``nodes`` is below 1.
+    """
+    _require_shards(n, edges=n)
+    if nodes < 1:
+        raise GraphError(f"tallied:{nodes} has no nodes.", advice="Use 1 node or more.")
+    every = tuple(Node(None, (), tuple(range(n)), kind="random") for _ in range(nodes))
+    graph = ShardGraph(n, every, name=f"tallied:{nodes}")
+    if n < TALLIED_GROUPS:
+        return graph
+    return graph.with_tallies(f"all-but:{TALLIED_GROUPS}")
 
 
 def isolated(n: int) -> ShardGraph:
@@ -303,10 +330,15 @@ def parse(
 
 def _parse_preset(spec: str, shards: int, seed: int, safe_sources: Collection[str]) -> ShardGraph:
     word, colon, argument = spec.partition(":")
-    plain: dict[str, Callable[[int], ShardGraph]] = {"isolated": isolated, "complete": complete}
+    plain: dict[str, Callable[[int], ShardGraph]] = {
+        "complete": complete,
+        "isolated": isolated,
+        "tallied": tallied,
+    }
     counted: dict[str, Callable[[int, int], ShardGraph]] = {
         "cliques": cliques,
         "ring": ring,
+        "tallied": tallied,
         "hub": lambda n, k: hub(n, k, safe_sources),
         "random": lambda n, degree: random_regular(n, degree, seed),
     }

@@ -37,12 +37,12 @@ class TallyRecipe:
     """
 
     representation: str = "discriminant"
-    heads: int = 16
+    heads: int = 32
     value_width: int = 16
     sharpness: float = 1.5
     capacity: int = 133_143
     shrinkage: float = 0.02
-    prior_count: float = 3.0
+    prior_count: float = 6.0
     spread: float = 22.0
 
     def __post_init__(self) -> None:
