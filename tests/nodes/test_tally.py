@@ -184,7 +184,7 @@ def token_rows(count: int) -> tuple[TokenRows, list[str]]:
 
 def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labels = token_rows(30)
-    together = tally_all(nodes(3), rows, labels, capacity=CAPACITY)
+    together = tally_all(nodes(3), rows, labels, capacity=CAPACITY, workers=2)
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     for node, tally in zip(nodes(3), together, strict=True):
         alone = tally_all([node], rows, labels, capacity=CAPACITY, dtype=torch.float64)
@@ -205,6 +205,11 @@ def test_forgetting_many_at_once_equals_never_having_had_them() -> None:
 
     after = [old.without(taken) for old, taken in zip(before, part(gone), strict=True)]
     assert [to_bytes(tally) for tally in after] == [to_bytes(tally) for tally in part(keep)]
+
+
+def test_no_nodes_have_no_tallies() -> None:
+    rows, labels = token_rows(3)
+    assert tally_all([], rows, labels, capacity=CAPACITY) == []
 
 
 def test_rows_and_labels_must_agree() -> None:

@@ -47,7 +47,7 @@ class HeadRule:
     """
 
     shrinkage: float = 0.02
-    prior_count: float = 3.0
+    prior_count: float = 6.0
     spread: float = 22.0
 
     def __post_init__(self) -> None:
@@ -141,7 +141,8 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
             "A tally is damaged: no samples have these sums.",
             advice="Tally the node again from its samples.",
         )
-    weight = torch.cholesky_solve(toward.T, factor).T
+    halfway = torch.linalg.solve_triangular(factor, toward.T, upper=False)
+    weight = torch.linalg.solve_triangular(factor.T, halfway, upper=True).T
     distance = float((weight * toward).sum(dim=1).mean())
     gain = rule.spread / distance if distance > 0 else 0.0
     return _head(tally, weight * gain, mean, toward)
@@ -155,8 +156,8 @@ def _scatter(
     square = np.zeros(size * size, np.float64)
     square[upper_triangle(size)] = tally.gram
     upper = torch.from_numpy(square).view(size, size)
-    between = moment.T @ (moment / counts)
-    return upper.T - between, float(upper.trace())
+    trace = float(upper.trace())
+    return upper.sub_(moment.T @ (moment / counts)).T, trace
 
 
 def _head(

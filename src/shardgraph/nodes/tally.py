@@ -15,7 +15,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import safetensors
@@ -168,10 +170,10 @@ class Tally:
         classes = tuple(sorted(set(labels)))
         number = {label: i for i, label in enumerate(classes)}
         targets = np.fromiter((number[label] for label in labels), np.int64, len(labels))
-        gram, moment = _sums(features, targets, len(classes))
-        dtype = self.gram.dtype
+        dtype = torch.int32 if self.gram.dtype == np.dtype(np.int32) else torch.int64
+        gram, moment = _sums(features, targets, len(classes), dtype)
         counts = np.bincount(targets, minlength=len(classes)).astype(np.int64)
-        return Tally(self.capacity, classes, gram.astype(dtype), moment.astype(dtype), counts)
+        return Tally(self.capacity, classes, gram, moment, counts)
 
 
 def entry_dtype(capacity: int) -> np.dtype[np.signedinteger]:
@@ -201,6 +203,7 @@ def tally_all(
     *,
     capacity: int,
     dtype: torch.dtype = torch.float32,
+    workers: int | None = None,
 ) -> list[Tally]:
     """Tallies of the same samples at several nodes of one shape, in the order of the nodes.
 
@@ -215,6 +218,9 @@ def tally_all(
         capacity: see `Tally`.
         dtype: in which features are computed; float64 is for machines whose float32 products are
             not exact (`shardgraph.nodes.exactness`), and gives the same bits.
+        workers: threads that share the nodes, by default one per core. Changes no bit.
+
+    While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
 
     Raises:
         UsageError: rows and labels differ in number, or the capacity is exceeded.
@@ -222,6 +228,21 @@ def tally_all(
     if len(rows) != len(labels):
         raise UsageError(f"There are {len(rows)} samples but {len(labels)} labels.")
     runtime.keep_freed_memory()
+    count = min(len(projections), workers or runtime.worker_count())
+    cuts = [len(projections) * i // count for i in range(count + 1)] if count else [0]
+    parts = [projections[begin:end] for begin, end in pairwise(cuts)]
+    with runtime.pinned_threads(), ThreadPoolExecutor(max(1, count)) as pool:
+        done = pool.map(lambda part: _tally_part(part, rows, labels, capacity, dtype), parts)
+        return [tally for part in done for tally in part]
+
+
+def _tally_part(
+    projections: Sequence[Projection],
+    rows: TokenRows,
+    labels: Sequence[str],
+    capacity: int,
+    dtype: torch.dtype,
+) -> list[Tally]:
     stack = Projections(projections, dtype)
     tallies = [Tally.empty(stack.features, capacity) for _ in projections]
     for begin in range(0, len(labels), BLOCK_ROWS):
@@ -231,14 +252,16 @@ def tally_all(
     return tallies
 
 
-def _sums(features: np.ndarray, targets: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Upper triangle of sum f f^T and per-class sums, as int64."""
+def _sums(
+    features: np.ndarray, targets: np.ndarray, classes: int, dtype: torch.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """Upper triangle of sum f f^T and per-class sums, as integers of ``dtype``."""
     exact = torch.from_numpy(features).to(torch.float64)
     chosen = torch.zeros((classes, len(targets)), dtype=torch.float64)
     chosen[torch.from_numpy(targets), torch.arange(len(targets))] = 1
-    gram = (exact.T @ exact).to(torch.int64)
-    moment = (chosen @ exact).to(torch.int64)
-    return gram.view(-1).numpy()[upper_triangle(features.shape[1])], moment.numpy()
+    gram = (exact.T @ exact).to(dtype).view(-1).numpy()
+    moment = (chosen @ exact).to(dtype).numpy()
+    return np.take(gram, upper_triangle(features.shape[1])), moment
 
 
 @functools.cache
