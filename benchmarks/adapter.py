@@ -1,6 +1,6 @@
 """The adapter: speed of the fold, accuracy and training time by number of isolated shards.
 
-    python benchmarks/adapter.py DATA [--rounds 5] [--seeds 1]
+    python benchmarks/adapter.py [--data DATA] [--rounds 5] [--seeds 1]
 
 DATA is a folder with ``train`` and ``test``, each a folder of class folders. One record is
 written to ``results/adapter.json``:
@@ -17,22 +17,17 @@ written to ``results/adapter.json``:
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import activations, data_folder, record
 
 from shardgraph import runtime
-from shardgraph.activations.efficientnet import efficientnet_lite0
-from shardgraph.activations.encode import Encoded, encode
-from shardgraph.data.folder import FolderDataset
 from shardgraph.identity import node_seed, order_key, shard_position
 from shardgraph.nodes import adapter as adapters
 from shardgraph.nodes.ensemble import Ensemble
@@ -41,7 +36,6 @@ from shardgraph.nodes.recipe import Recipe
 from shardgraph.nodes.tokens import TokenRows
 from shardgraph.nodes.train import Job, train
 
-RESULT = Path(__file__).parent / "results" / "adapter.json"
 TOKENS, WIDTH, BATCH, CLASSES = 197, 768, 64, 100
 HEADS, VALUE_WIDTH = 12, 64
 SHARDS = (1, 8, 32, 128, 256)
@@ -49,28 +43,27 @@ SHARDS = (1, 8, 32, 128, 256)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("data", type=Path, help="a folder with train and test")
+    parser.add_argument(
+        "--data", type=Path, default=data_folder() / "cub100", help="a folder with train and test"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the speed measurement")
     parser.add_argument("--seeds", type=int, default=1, help="store seeds to repeat accuracy with")
     options = parser.parse_args()
     runtime.keep_freed_memory()
-    record = {
-        "commit": commit(),
-        "environment": runtime.environment(),
-        "python": platform.python_version(),
-        "cores": runtime.worker_count(),
-        "load_average_before": os.getloadavg(),
+    results = {
         "samples_per_second": {
             f"{threads} threads": speed(threads, options.rounds) for threads in (1, 2)
         },
+        "accuracy": accuracy(options.data, options.seeds),
+        "load_average_after": [round(load, 2) for load in os.getloadavg()],
+    }
+    config = {
         "data": options.data.name,
         "recipe": Recipe().to_json(),
-        "accuracy": accuracy(options.data, options.seeds),
-        "load_average_after": os.getloadavg(),
+        "rounds": options.rounds,
+        "shape": {"tokens": TOKENS, "width": WIDTH, "batch": BATCH, "heads": HEADS},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    print(record("adapter", config, results).read_text())
 
 
 def speed(threads: int, rounds: int) -> dict[str, object]:
@@ -135,8 +128,8 @@ def plain_step(tokens: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]
 
 
 def accuracy(data: Path, seeds: int) -> list[dict[str, object]]:
-    ids, tokens, labels = load(data / "train")
-    _, test_tokens, test_labels = load(data / "test")
+    tokens, labels, ids = activations(data / "train")
+    test_tokens, test_labels, _ = activations(data / "test")
     results: list[dict[str, object]] = []
     for seed in range(seeds):
         for shards in SHARDS:
@@ -164,14 +157,6 @@ def accuracy(data: Path, seeds: int) -> list[dict[str, object]]:
     return results
 
 
-def load(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
-    """Ids, default activations [n, T, D] in float16 and labels of a folder."""
-    dataset = FolderDataset(folder)
-    encoded = encode(dataset, range(len(dataset.samples)), efficientnet_lite0())
-    rows = [row.tokens for row in encoded if isinstance(row, Encoded)]
-    return [s.id for s in dataset.samples], np.stack(rows), [s.label for s in dataset.samples]
-
-
 def isolated_jobs(
     ids: list[str], tokens: np.ndarray, labels: list[str], shards: int, seed: int
 ) -> list[Job]:
@@ -189,13 +174,6 @@ def isolated_jobs(
         for node, rows in enumerate(members)
         if rows
     ]
-
-
-def commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return found.stdout.strip()
 
 
 if __name__ == "__main__":

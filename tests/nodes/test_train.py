@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,24 @@ def test_progress_counts_nodes() -> None:
     assert seen[-1] == (4, 4)
     assert seen == sorted(seen)
     assert train([], FAST) == []
+
+
+def test_an_exception_stops_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = []
+    shuffle = training._Batches.shuffle
+
+    def counted(batches: training._Batches, epoch: int) -> None:
+        epochs.append(epoch)
+        shuffle(batches, epoch)
+
+    def refuse(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Batches, "shuffle", counted)
+    jobs = [_job(1, 5, 2), _job(2, 100, 2)]
+    with pytest.raises(KeyboardInterrupt):
+        train(jobs, replace(FAST, epochs=1000), workers=2, progress=refuse)
+    assert len(epochs) < 1900
 
 
 def test_empty_and_mismatched_jobs_are_refused() -> None:

@@ -12,7 +12,7 @@ as in InCA, arXiv 2303.04105; the fold is exact and `shardgraph.nodes.oracle` is
 Everything here works on a *stack*: several nodes of equal shape, along a first axis. Stacked
 matrix products go through ``bmm`` only, and per-node vectors are spread over rows by ``bmm``
 with ones, because the gradient of such a product is again a product per node: plain broadcasting
-would sum gradients in an order that depends on how many nodes are stacked.
+leaves the order of its gradient's sum to the shape of the whole stack.
 
 Widths are padded: the token width D and the class count to multiples of `LANE`. Padded token
 columns are zero, padded classes have bias `ABSENT`; neither ever gets a gradient.

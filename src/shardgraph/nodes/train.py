@@ -9,6 +9,7 @@ property of the machine: `shardgraph.nodes.selftest` checks it, and ``stacked=Fa
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from shardgraph import runtime
-from shardgraph.errors import UsageError
+from shardgraph.errors import InterruptedWorkError, UsageError
 from shardgraph.nodes import adapter as adapters
 from shardgraph.nodes.adapter import Adapter
 from shardgraph.nodes.recipe import Recipe
@@ -102,17 +103,19 @@ def train(
         progress: called with (nodes done, nodes in all), from this thread.
 
     While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
+    An exception here (``progress`` raised, or Ctrl-C) stops the workers at their next epoch.
     """
     runtime.keep_freed_memory()
     prepared = [_prepare(job, recipe) for job in jobs]
     stacks = _cut(prepared, workers or runtime.worker_count(), stacked)
     results: dict[int, NodeWeights] = {}
+    stop = threading.Event()
     with (
         runtime.pinned_threads(),
         ThreadPoolExecutor(workers or runtime.worker_count()) as pool,
     ):
         futures = {
-            pool.submit(_train_stack, [prepared[i] for i in stack], recipe): stack
+            pool.submit(_train_stack, [prepared[i] for i in stack], recipe, stop): stack
             for stack in stacks
         }
         try:
@@ -121,6 +124,7 @@ def train(
                 if progress is not None:
                     progress(len(results), len(prepared))
         finally:
+            stop.set()
             pool.shutdown(cancel_futures=True)
     return [results[i] for i in range(len(prepared))]
 
@@ -160,7 +164,9 @@ def _cut(prepared: Sequence[_Prepared], workers: int, stacked: bool) -> list[lis
     return sorted(stacks, key=work, reverse=True)
 
 
-def _train_stack(nodes: Sequence[_Prepared], recipe: Recipe) -> list[NodeWeights]:
+def _train_stack(
+    nodes: Sequence[_Prepared], recipe: Recipe, stop: threading.Event
+) -> list[NodeWeights]:
     shape = nodes[0].shape
     start = [
         adapters.initialise(recipe, node.job.seed, shape.width, len(node.classes)) for node in nodes
@@ -169,6 +175,8 @@ def _train_stack(nodes: Sequence[_Prepared], recipe: Recipe) -> list[NodeWeights
     optimiser = _AdamW(adapter, recipe, total=recipe.epochs * shape.steps)
     batches = _Batches(nodes, recipe)
     for epoch in range(recipe.epochs):
+        if stop.is_set():
+            raise InterruptedWorkError("Training was stopped.", advice="Start it again.")
         batches.shuffle(epoch)
         for step in range(shape.steps):
             tokens, targets = batches.load(step)
