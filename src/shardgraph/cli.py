@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from shardgraph import __version__
+from shardgraph.care import CARE_COMMANDS
 from shardgraph.errors import (
     GraphError,
     InterruptedWorkError,
@@ -17,6 +18,7 @@ from shardgraph.errors import (
     StoreError,
     UsageError,
 )
+from shardgraph.options import bad_file_option, json_option, store_option
 from shardgraph.report import Report, progress_bar
 
 if TYPE_CHECKING:
@@ -73,31 +75,6 @@ def fail(error: ShardgraphError, *, as_json: bool) -> NoReturn:
         Report.of_error(error).print(as_json=True)
     click.echo(f"shardgraph: {' '.join(str(error).split())}", err=True)
     sys.exit(error.exit_code)
-
-
-def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--store",
-        required=True,
-        type=click.Path(path_type=Path, file_okay=False),
-        help="The store: one directory that holds everything.",
-    )(function)
-
-
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
-    )(function)
-
-
-def bad_file_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--on-bad-file",
-        type=click.Choice(["stop", "skip"]),
-        default="stop",
-        show_default=True,
-        help="What to do with a file that cannot be read as an image.",
-    )(function)
 
 
 @click.group(
@@ -289,6 +266,14 @@ def predict(images: tuple[Path, ...], store: Path, top: int, as_json: bool) -> N
     help="A file: one sample id a line, or CSV with columns sample, owner or source.",
 )
 @click.option("--key", default=None, help="A request key; the same key forgets once.")
+@click.option(
+    "--deadline",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Days the request may take; `shardgraph requests` warns at two thirds of them.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @json_option
 def forget(
@@ -298,6 +283,7 @@ def forget(
     sources: tuple[str, ...],
     file: Path | None,
     key: str | None,
+    deadline: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -322,6 +308,7 @@ def forget(
         owners=[*owners, *names.get("owners", [])],
         sources=[*sources, *names.get("sources", [])],
         key=key,
+        days=deadline,
     )
     with progress_bar() as progress:
         if dry_run:
@@ -445,6 +432,9 @@ def graph(
         summary = model.describe_graph(save=save, samples=samples, owners=owners)
     Report.of_graph(summary, save).print(as_json=as_json)
 
+
+for command in CARE_COMMANDS:
+    commands.add_command(command)
 
 if __name__ == "__main__":
     main()

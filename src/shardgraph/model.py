@@ -237,7 +237,9 @@ class SafeModel:
             return replace(self._outcome("forget", None, started), request=request.key)
         records = self._wanted(request)
         plan = self._plan(records)
-        self.store.accept(request.key, "forget", [item.id for item in records], plan.fenced)
+        self.store.accept(
+            request.key, "forget", [item.id for item in records], plan.fenced, days=request.days
+        )
         fenced = time.perf_counter() - started
         carried = resume(self.store, _node_progress(progress), self._answerer.cache)
         outcome = self._outcome("forget", Added(carried, len(records), 0, ()), started)

@@ -242,7 +242,9 @@ class Report:
             + _unless_zero(status["fenced"], "fenced"),
             "Encoder": str(status["backbone"]),
             "Generation": f"{status['generation']}, digest {status['digest'][:16]}",
-            "Requests": ", ".join(requests) or "none",
+            "Requests": (", ".join(requests) or "none")
+            + _unless_zero(status["late_requests"], "late")
+            + _unless_zero(status["overdue_requests"], "overdue"),
             "To erase": f"{count(status['pending_erasures'], 'file')}",
             "On disk": f"{size(sum(status['bytes'].values()))} ({', '.join(on_disk)})",
         }

@@ -77,6 +77,7 @@ class LedgerCopy:
 class Verified:
     """A receipt that holds, with what that proves and what it does not."""
 
+    entry: bytes
     statement: Mapping[str, Any]
     index: int
     head: Head
@@ -94,7 +95,7 @@ ALWAYS_OPEN = (
     "That the operator shows everyone the same ledger: compare heads with others.",
 )
 _WHOSE_KEY = "That the key is the operator's: give it with --public-key, or a copy of the ledger."
-_NOT_FITTED = "That the nodes are what a fit without the data gives: use --replay with the store."
+NOT_FITTED = "That the nodes are what a fit without the data gives: use --replay with the store."
 
 
 def verify_receipt(
@@ -132,9 +133,9 @@ def verify_receipt(
         f"It is entry {index} of a ledger of {head.size}, whose head was signed on {head.day}.",
         "You hold the opening of its commitment, which the ledger does not show.",
     ]
-    verified = Verified(statement, index, head, tuple(proved), (_NOT_FITTED, *ALWAYS_OPEN))
+    verified = Verified(entry, statement, index, head, tuple(proved), (NOT_FITTED, *ALWAYS_OPEN))
     if ledger is not None:
-        verified = _in_ledger(verified, entry, keys, ledger)
+        verified = _in_ledger(verified, keys, ledger)
     if public_keys:
         return replace(verified, proved=(*verified.proved, "The key is one that you named."))
     if ledger is None:
@@ -142,13 +143,11 @@ def verify_receipt(
     return verified
 
 
-def _in_ledger(
-    verified: Verified, entry: bytes, keys: Mapping[str, bytes], ledger: LedgerCopy
-) -> Verified:
+def _in_ledger(verified: Verified, keys: Mapping[str, bytes], ledger: LedgerCopy) -> Verified:
     """The same receipt, checked against a copy of the ledger as well."""
     head = verified.head
     _require_extension(ledger, head)
-    if ledger.entries[verified.index] != entry:
+    if ledger.entries[verified.index] != verified.entry:
         _refuse(f"Entry {verified.index} of the ledger is not that of the receipt.")
     if not set(keys) <= set(ledger.keys):
         _refuse("The ledger does not know the key of the receipt.")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardgraph.errors import UsageError
+
+DEADLINE_DAYS = 30.0
+"""Days within which a request should be carried out: about the month of GDPR, article 12(3)."""
 
 
 def new_request_key() -> str:
@@ -21,16 +25,18 @@ class ForgetRequest:
     """Samples, owners and sources to forget, in one request.
 
     ``key`` makes the request idempotent: carrying out the same key twice forgets once and gives
-    the same answer. It is kept for ever, so it must not be derived from whoever asked.
+    the same answer. Only a salted digest of it is kept. ``days`` is how long the request may take
+    before it counts as overdue; a warning comes when two thirds of them have passed.
 
     Raises:
-        UsageError: nothing is named, or the key is empty.
+        UsageError: nothing is named, the key is empty, or the deadline is not in the future.
     """
 
     samples: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     key: str = field(default_factory=new_request_key)
+    days: float = DEADLINE_DAYS
 
     def __post_init__(self) -> None:
         if not (self.samples or self.owners or self.sources):
@@ -43,6 +49,12 @@ class ForgetRequest:
                 "The request key is empty.", advice="Leave it out to have one drawn at random."
             )
 
+        if not (math.isfinite(self.days) and self.days > 0):
+            raise UsageError(
+                f"A deadline of {self.days} days is not in the future.",
+                advice="Give a number of days above zero.",
+            )
+
     @classmethod
     def of(
         cls,
@@ -51,6 +63,7 @@ class ForgetRequest:
         owners: Iterable[str] = (),
         sources: Iterable[str] = (),
         key: str | None = None,
+        days: float = DEADLINE_DAYS,
     ) -> ForgetRequest:
         """A request over the distinct names given, in sorted order."""
         return cls(
@@ -58,6 +71,7 @@ class ForgetRequest:
             owners=tuple(sorted(set(owners))),
             sources=tuple(sorted(set(sources))),
             key=new_request_key() if key is None else key,
+            days=days,
         )
 
 

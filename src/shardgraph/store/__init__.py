@@ -1,7 +1,8 @@
 """Everything on disk: records, blobs, generations, requests, ledger. No torch."""
 
+from shardgraph.store.check import HARMLESS
 from shardgraph.store.inherit import Inherited
-from shardgraph.store.restore import restore
+from shardgraph.store.restore import restore_store
 from shardgraph.store.state import (
     BLOB_KINDS,
     REQUEST_STATES,
@@ -22,6 +23,7 @@ from shardgraph.store.store import Store
 
 __all__ = [
     "BLOB_KINDS",
+    "HARMLESS",
     "REQUEST_STATES",
     "Backup",
     "BlobKind",
@@ -37,5 +39,5 @@ __all__ = [
     "Store",
     "StoreConfig",
     "View",
-    "restore",
+    "restore_store",
 ]

@@ -17,10 +17,10 @@ from shardgraph.store.requests import COPIED_COLUMNS, Requests
 from shardgraph.store.rows import Rows
 from shardgraph.store.samples import Samples
 from shardgraph.store.sealing import backup_id, tombstone, unseal
-from shardgraph.store.state import Record
+from shardgraph.store.state import Record, StoreConfig
 
-Fence = Callable[[Sequence[Record]], Iterable[int]]
-"""The nodes that samples influenced."""
+Fence = Callable[[StoreConfig, Sequence[Record]], Iterable[int]]
+"""The nodes of the store with this configuration that samples influence."""
 
 RESTORE = "restore"
 """The kind of a request that a restore makes."""
@@ -145,11 +145,16 @@ class Heir:
         records = self._samples.lookup(sorted(samples))
         free = [record for record in records if record.id not in self._pending()]
         if free:
-            self._requests.reopen(request, free, self._fence(free))
+            self._requests.reopen(request, free, self._fenced(free))
         else:
             digest = self._rows.seal()
             generation = int(self._database.value("SELECT generation FROM state"))
             self._requests.nothing_to_do(request, generation, digest)
+
+    def _fenced(self, records: Sequence[Record]) -> set[int]:
+        """The nodes that there are and that the samples influenced."""
+        influenced = self._fence(self._rows.config()[0], records)
+        return set(influenced) & set(self._rows.pointers("nodes"))
 
     def _pending(self) -> set[SampleId]:
         return {record.id for record in self._samples.pending()}
@@ -159,6 +164,6 @@ class Heir:
             return
         records = self._samples.find(samples)
         request, _ = self._requests.accept(
-            secrets.token_hex(16), RESTORE, samples, self._fence(records), now, _DAYS
+            secrets.token_hex(16), RESTORE, samples, self._fenced(records), now, _DAYS
         )
         self._backups.bury(request.id, samples)

@@ -41,7 +41,7 @@ from shardgraph.store.store import Store
 _PRIVATE = 0o600
 
 
-def restore(backup: Path, target: Path, since: Path | None, fence: Fence) -> Inherited:
+def restore_store(backup: Path, target: Path, since: Path | None, fence: Fence) -> Inherited:
     """Make a store of a backup at ``target``, which must not exist.
 
     ``since`` is the live store, which nobody may be writing to, or a file of its requests. With
