@@ -110,6 +110,11 @@ def test_tokens_without_spread_give_random_attention() -> None:
     assert same(found(tokens, ["a", "a", "b", "b"]), plain())
 
 
+def test_classes_with_equal_means_give_random_attention() -> None:
+    tokens = np.repeat(images(1, 1)[0], 3, axis=0)
+    assert same(found(tokens, ["a", "b", "b"]), plain())
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_too_few_classes_are_filled_up_with_random_vectors(count: int) -> None:
     node = found(*images(count, count))

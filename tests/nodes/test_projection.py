@@ -164,6 +164,13 @@ def test_tokens_have_unit_spread() -> None:
     assert not integer_tokens(np.zeros((1, 3, WIDTH), np.float16)).any()
 
 
+def test_a_token_far_above_the_rest_is_cut_to_the_limit() -> None:
+    batch = np.full((1, 49, WIDTH), 0.01, np.float32)
+    batch[0, 0, :2] = 100, -100
+    tokens = integer_tokens(batch)
+    assert (tokens.max().item(), tokens.min().item()) == (TOKEN_LIMIT, -TOKEN_LIMIT)
+
+
 def test_constant_samples_give_zeros_or_finite_features() -> None:
     batch = np.zeros((1, 5, WIDTH), np.float16)
     assert not Projections(nodes(2))(batch).any()

@@ -132,6 +132,12 @@ def test_what_is_not_there_cannot_be_subtracted() -> None:
         tally.subtract(features[1:], labels[1:])
 
 
+def test_sums_that_would_become_impossible_are_noticed() -> None:
+    small = np.ones((3, FEATURES), np.int8)
+    with pytest.raises(StoreDamagedError, match="hold"):
+        EMPTY.add(small, ["a"] * 3).subtract(small[:1] * 100, ["a"])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     features, labels = drawn(3)
     with pytest.raises(UsageError, match="fit"):

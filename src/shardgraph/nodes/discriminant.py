@@ -37,8 +37,8 @@ from shardgraph.nodes.tokens import TokenRows
 SHRINKAGE = 0.5
 """Share of the identity in the shrunk scatter within classes."""
 
-LEAST_SPREAD = 1e-6
-"""Directions with less of the leading direction's discrimination than this are not used."""
+LEAST_STRENGTH = 1e-6
+"""Directions in which class means spread less than this share of the scatter are not used."""
 
 
 def discriminant_projection(
@@ -101,7 +101,7 @@ def _leading(within: Tensor, toward: Tensor, most: int) -> Tensor:
     whitened = torch.linalg.solve_triangular(factor, toward.T, upper=False)
     strengths, vectors = torch.linalg.eigh(whitened @ whitened.T)
     strengths, vectors = strengths.flip(0), vectors.flip(1)
-    count = min(most, len(toward) - 1, int((strengths > LEAST_SPREAD * strengths[0]).sum()))
+    count = min(most, int((strengths > LEAST_STRENGTH).sum()))
     found = torch.linalg.solve_triangular(factor.T, vectors[:, :count], upper=True)
     rows: Tensor = found.T
     return rows
