@@ -297,8 +297,9 @@ def test_a_failed_fit_leaves_no_temporary_store(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     X, y = blobs(6)
+    classifier = small(shards=0)  # kept, or it would take its directory with it
     with pytest.raises(GraphError):
-        small(shards=0).fit(X, y)
+        classifier.fit(X, y)
     assert list(tmp_path.iterdir()) == []
 
 
