@@ -44,11 +44,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     epochs = options.epochs
     result: dict[str, Any] = {
         "ridge_on_pooled": ridge(train, test),
-        "one_adapter": fitted(train, test, FitSettings(shards=1, epochs=epochs)),
+        "one_adapter": fitted(train, test, FitSettings(shards=1, graph="isolated", epochs=epochs)),
         "four_adapters": fitted(
             train, test, FitSettings(shards=4, graph="complete", epochs=epochs)
         ),
-        f"isolated_{most}": fitted(train, test, FitSettings(shards=most, epochs=epochs)),
+        f"isolated_{most}": fitted(train, test, FitSettings(shards=most, graph="isolated", epochs=epochs)),
     }
     for shards in options.shards:
         settings = FitSettings(shards=shards, tallies="all")

@@ -48,7 +48,7 @@ def measure(train: Any, test: Any, shards: int, epochs: int) -> dict[str, Any]:
     tokens, labels, ids = train
     dataset = ArrayDataset(tokens, labels, ids=ids)
     with tempfile.TemporaryDirectory() as directory:
-        settings = FitSettings(shards=shards, epochs=epochs)
+        settings = FitSettings(shards=shards, graph="isolated", epochs=epochs)
         model, _ = SafeModel.fit(dataset, Path(directory) / "store", settings)
         with model:
             result: dict[str, Any] = {"accuracy": accuracy(model, test)}

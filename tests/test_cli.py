@@ -92,7 +92,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A store that no test may change, and what fitting it printed."""
     store = tmp_path_factory.mktemp("fitted") / "store"
-    sharding = ("--shards", 3, "--source-shards", "web=2", "--epochs", 3)
+    sharding = ("--graph", "isolated", "--shards", 3, "--source-shards", "web=2", "--epochs", 3)
     return store, run("fit", photos / "list.csv", "--store", store, *sharding, "--json")
 
 

@@ -57,6 +57,9 @@ def test_python_examples_run(page: str, program: str, capsys: pytest.CaptureFixt
 def test_commands_exist(page: str, call: str) -> None:
     _, name, *rest = shlex.split(call)
     command = cli.commands.commands.get(name)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name, *rest = rest
+        command = command.commands.get(name)
     assert command is not None, f"{page}: no command {name}"
     options = {option for parameter in command.params for option in parameter.opts}
     for word in rest:
@@ -64,12 +67,23 @@ def test_commands_exist(page: str, call: str) -> None:
             assert word in options | {"--help"}, f"{page}: {name} has no option {word}"
 
 
+def every_command() -> list[click.Command]:
+    """All commands, with those inside groups."""
+    found: list[click.Command] = []
+    waiting = list(cli.commands.commands.values())
+    while waiting:
+        found.append(waiting.pop())
+        if isinstance(found[-1], click.Group):
+            waiting += found[-1].commands.values()
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_options_and_links_exist(page: Path) -> None:
     text = page.read_text()
     options = {
         option
-        for command in cli.commands.commands.values()
+        for command in every_command()
         for parameter in command.params
         for option in parameter.opts
     }
@@ -88,7 +102,7 @@ def test_every_command_and_graph_is_documented() -> None:
                 assert parameter.opts[0] in everything, parameter.opts
     graphs = next(p for p in cli.commands.commands["fit"].params if p.name == "graph")
     assert isinstance(graphs, click.Option)
-    for form in re.findall(r"[a-z-]+:[A-Z]|isolated|complete|FILE\.json", str(graphs.help)):
+    for form in re.findall(r"[a-z-]+:[A-Z]|tallied|isolated|complete|FILE\.json", str(graphs.help)):
         assert f"`{form}`" in (ROOT / "docs" / "guide" / "graphs.md").read_text(), form
 
 

@@ -1,0 +1,1 @@
+"""What the tests of the promises are made of; nothing in here is part of the package."""

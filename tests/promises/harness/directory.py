@@ -1,0 +1,51 @@
+"""What lies in a store directory, as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+INFLUENCE = ("activations", "nodes", "tallies")
+"""The folders whose files are the influence state."""
+
+_SHARED_MEMORY = "store.sqlite-shm"  # SQLite's index into its log: locks, no data
+
+
+def influence_files(store: Path) -> dict[str, bytes]:
+    """Every file of the influence state, by its path in the store."""
+    return {
+        f"{folder}/{path.name}": path.read_bytes()
+        for folder in INFLUENCE
+        for path in sorted((store / folder).iterdir())
+    }
+
+
+def influence_hashes(store: Path) -> dict[str, str]:
+    """The same, with the SHA-256 of each file in place of its bytes."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in influence_files(store).items()}
+
+
+def all_bytes(store: Path) -> dict[str, bytes]:
+    """Every file below a store directory but the index of SQLite's log, and every folder."""
+    found: dict[str, bytes] = {}
+    for path in sorted(store.rglob("*")):
+        if path.is_dir():
+            found[f"{path.relative_to(store)}/"] = b""
+        elif path.name != _SHARED_MEMORY:
+            found[str(path.relative_to(store))] = path.read_bytes()
+    return found
+
+
+def traces(store: Path, marks: Iterable[bytes]) -> list[str]:
+    """Where one of ``marks`` occurs in any file below a store, or in a file's name."""
+    files = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    everything = b"\n".join([*files.values(), *(str(path).encode() for path in files)])
+    return [
+        f"{mark[:40]!r} in {_where(mark, files, store)}" for mark in marks if mark in everything
+    ]
+
+
+def _where(mark: bytes, files: dict[Path, bytes], store: Path) -> str:
+    found = [path for path, data in files.items() if mark in data or mark in str(path).encode()]
+    return ", ".join(str(path.relative_to(store)) for path in found)
