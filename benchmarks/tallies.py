@@ -48,7 +48,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "four_adapters": fitted(
             train, test, FitSettings(shards=4, graph="complete", epochs=epochs)
         ),
-        f"isolated_{most}": fitted(train, test, FitSettings(shards=most, graph="isolated", epochs=epochs)),
+        f"isolated_{most}": fitted(
+            train, test, FitSettings(shards=most, graph="isolated", epochs=epochs)
+        ),
     }
     for shards in options.shards:
         settings = FitSettings(shards=shards, tallies="all")

