@@ -126,7 +126,7 @@ def test_answers_during_a_refit_are_of_one_state_each(directory: Path) -> None:
     thread.join()
     by_state: dict[tuple[int, frozenset[int]], set[bytes]] = {}
     for generation, fence, answer in seen:
-        existing = {n for n in fence}
+        existing = set(fence)
         assert any(existing <= allowed for allowed in known[generation])
         by_state.setdefault((generation, fence), set()).add(answer)
     assert all(len(answers) == 1 for answers in by_state.values())
