@@ -97,9 +97,7 @@ def _rows(count: int, value: float = 1.0, width: int = 8) -> np.ndarray:
 ADDING: dict[str, tuple[type[ShardgraphError], Act]] = {
     "a live sample with another label": (
         DataError,
-        lambda actor: actor.model.add(
-            actor.world.dataset(dict.fromkeys(list(actor.live)[:1], 1))
-        ),
+        lambda actor: actor.model.add(actor.world.dataset(dict.fromkeys(list(actor.live)[:1], 1))),
     ),
     "activations of another width": (
         DataError,
