@@ -134,6 +134,8 @@ STATUS = {
     "generation": 4,
     "digest": "cd" * 32,
     "requests": {"accepted": 1, "receipted": 2},
+    "late_requests": 0,
+    "overdue_requests": 0,
     "pending_erasures": 1,
     "bytes": {"activations": 4_000_000, "nodes": 2_000, "tallies": 0},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from shardgraph.activations.open import open_backbone
 from shardgraph.data.image_list import ImageList
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
-from shardgraph.errors import DataError, EnvironmentChangedError, GraphError
+from shardgraph.errors import DataError, EnvironmentChangedError, GraphError, UsageError
 from shardgraph.files import write_atomic
 from shardgraph.forgetting.answer import Answer, Answerer, Snapshot
 from shardgraph.forgetting.carry_out import resume
@@ -54,6 +55,7 @@ class SafeModel:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._answerer = Answerer(store)
+        self._changing = threading.RLock()
         self._backbone: Backbone | None = None
 
     @classmethod
@@ -227,22 +229,26 @@ class SafeModel:
 
         When it returns, the influence state is byte-identical to that of a store that never saw
         the samples, and nothing derived from them is left under the store. A key that was used
-        before changes nothing.
+        before forgets nothing more; if its request is unfinished, it is carried on.
 
         Raises:
             UnknownIdError: a sample, owner or source has no live sample; nothing has changed.
         """
+        with self._change:
+            return self._forget(request, progress)
+
+    def _forget(self, request: ForgetRequest, progress: Progress) -> ChangeOutcome:
         started = time.perf_counter()
-        if self.knows(request):
-            return replace(self._outcome("forget", None, started), request=request.key)
-        records = self._wanted(request)
-        plan = self._plan(records)
-        self.store.accept(
-            request.key, "forget", [item.id for item in records], plan.fenced, days=request.days
-        )
-        fenced = time.perf_counter() - started
+        samples, fenced = 0, None
+        if not self.knows(request):
+            records = self._wanted(request)
+            plan = self._plan(records)
+            self.store.accept(
+                request.key, "forget", [item.id for item in records], plan.fenced, days=request.days
+            )
+            samples, fenced = len(records), time.perf_counter() - started
         carried = resume(self.store, _node_progress(progress), self._answerer.cache)
-        outcome = self._outcome("forget", Added(carried, len(records), 0, ()), started)
+        outcome = self._outcome("forget", Added(carried, samples, 0, ()), started)
         published = None if carried is None else carried.published_at - started
         return replace(
             outcome,
@@ -260,9 +266,12 @@ class SafeModel:
             DataError: an id is in the store with another label, owner or source.
             BadFileError: a file is bad and ``on_bad_file`` is "stop"; nothing has changed.
         """
-        started = time.perf_counter()
-        added = add_samples(self.store, _dataset(data), self.backbone, on_bad_file, progress)
-        return self._outcome("add", added, started)
+        with self._change:
+            started = time.perf_counter()
+            if self.store.unfinished():  # resuming also clears what an interrupted add has staged
+                resume(self.store, _node_progress(progress), self._answerer.cache)
+            added = add_samples(self.store, _dataset(data), self.backbone, on_bad_file, progress)
+            return self._outcome("add", added, started)
 
     def verify(
         self, nodes: Sequence[int] | None = None, progress: Progress = silent
@@ -356,6 +365,19 @@ class SafeModel:
         }
 
     # -- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _change(self) -> threading.RLock:
+        """Held while the store changes, so that threads of one process take turns.
+
+        Raises:
+            UsageError: the store is open for reading only.
+        """
+        if self.store.mode != "write":
+            raise UsageError(
+                "The store is open for reading only.", advice="Open it with write=True."
+            )
+        return self._changing
 
     @property
     def _batch_size(self) -> int:

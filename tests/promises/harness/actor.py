@@ -250,7 +250,7 @@ class Actor:
         before = all_bytes(self.path)
         yield
         after = all_bytes(self.path)
-        assert after.keys() == before.keys(), "files came or went"
+        assert after.keys() == before.keys(), f"came or went: {after.keys() ^ before.keys()}"
         assert after == before, "bytes changed"
 
     # -- inside ---------------------------------------------------------------------------------
