@@ -5,15 +5,15 @@
 
 DATA is a folder with ``train`` and ``test``, each a folder of class folders.
 
-- ``speed`` (``results/adapter_speed.json``): training steps (forward, backward, AdamW) of the folded adapter and of
-  the plain multi-head module, 197 tokens x 768, 12 heads, 100 classes, batches of 64 that are
-  ready in memory, with 1 and 2 threads. The two alternate, so that a busy machine disturbs both;
-  figures are medians over rounds, the ratio is the median of the rounds' ratios. With two
-  threads on two cores, a third busy thread anywhere slows small operators out of proportion: read
-  ``load_averages`` with the figures.
-- ``accuracy`` (``results/adapter.json``): test accuracy of the default recipe on default activations, one adapter without
-  sharding and isolated shards, and the seconds that training took. Test samples are looked at
-  here and nowhere else.
+- ``speed`` (``results/adapter_speed.json``): training steps (forward, backward, AdamW) of the
+  folded adapter and of the plain multi-head module, 197 tokens x 768, 12 heads, 100 classes,
+  batches of 64 that are ready in memory, with 1 and 2 threads. The two alternate, so that a busy
+  machine disturbs both; figures are medians over rounds, the ratio is the median of the rounds'
+  ratios. With two threads on two cores, one more busy thread anywhere slows small operators out
+  of proportion: read ``load_averages`` with the figures.
+- ``accuracy`` (``results/adapter.json``): test accuracy of the default recipe on default
+  activations, one adapter without sharding and isolated shards, and the seconds that training
+  took. Test samples are looked at here and nowhere else.
 """
 
 from __future__ import annotations
