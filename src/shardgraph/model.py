@@ -22,7 +22,7 @@ from shardgraph.activations.open import open_backbone
 from shardgraph.data.image_list import ImageList
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
-from shardgraph.errors import DataError, EnvironmentChangedError, GraphError, UsageError
+from shardgraph.errors import DataError, EnvironmentChangedError, GraphError
 from shardgraph.files import write_atomic
 from shardgraph.forgetting.answer import Answer, Answerer, Snapshot
 from shardgraph.forgetting.carry_out import resume
@@ -371,12 +371,9 @@ class SafeModel:
         """Held while the store changes, so that threads of one process take turns.
 
         Raises:
-            UsageError: the store is open for reading only.
+            StoreError: the store is open for reading only.
         """
-        if self.store.mode != "write":
-            raise UsageError(
-                "The store is open for reading only.", advice="Open it with write=True."
-            )
+        self.store.require_writing()
         return self._changing
 
     @property

@@ -12,7 +12,8 @@ as in InCA, arXiv 2303.04105; the fold is exact and `shardgraph.nodes.oracle` is
 Everything here works on a *stack*: several nodes of equal shape, along a first axis. Stacked
 matrix products go through ``bmm`` only, and per-node vectors are spread over rows by ``bmm``
 with ones, because the gradient of such a product is again a product per node: plain broadcasting
-leaves the order of its gradient's sum to the shape of the whole stack.
+leaves the order of its gradient's sum to the shape of the whole stack. No product is one with a
+vector (`_spread`).
 
 Widths are padded: the token width D and the class count to multiples of `LANE`. Padded token
 columns are zero, padded classes have bias `ABSENT`; neither ever gets a gradient.
@@ -131,7 +132,9 @@ def logits(adapter: Adapter, tokens: Tensor) -> Tensor:
     head = adapter.head
     if adapter.kind == "open-inca":
         per_class = class_features(adapter.projection, tokens).transpose(1, 2).flatten(0, 1)
-        scores = torch.bmm(per_class, head.weight.flatten(0, 1).unsqueeze(2))
+        # A column of zeros keeps it a product of matrices, see `_spread`.
+        weight = functional.pad(head.weight.flatten(0, 1).unsqueeze(2), (0, 1))
+        scores = torch.bmm(per_class, weight)[:, :, 0]
         scores = scores.view(*head.weight.shape[:2], -1).transpose(1, 2)
     else:
         scores = torch.bmm(features(adapter.projection, tokens), head.weight)
@@ -179,8 +182,14 @@ def _layer_norm(values: Tensor, projection: Projection) -> Tensor:
 
 
 def _spread(vector: Tensor, rows: int) -> Tensor:
-    """[g, 1, F] repeated over rows to [g, rows, F], by a product (see the module's docstring)."""
-    return torch.bmm(vector.new_ones(vector.shape[0], rows, 1), vector)
+    """[g, 1, F] repeated over rows to [g, rows, F], by a product (see the module's docstring).
+
+    A row of zeros goes with the vector, so that its gradient is a product of matrices: a product
+    with a vector goes to another kernel, with other bits, where a stack holds one node (MKL
+    2024.2 on AVX-512 with AMX).
+    """
+    beside = functional.pad(vector, (0, 0, 0, 1))
+    return torch.bmm(vector.new_ones(vector.shape[0], rows, 2), beside)
 
 
 def initialise(recipe: Recipe, seed: int, width: int, classes: int) -> dict[str, np.ndarray]:

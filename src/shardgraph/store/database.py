@@ -117,8 +117,7 @@ class Database:
         After a commit that failed, the outcome is known only to the next start: this object
         then refuses everything but `close`.
         """
-        if not self.write:
-            raise StoreError("The store is open for reading only.", advice="Open it for writing.")
+        self.require_writing()
         with self.lock:
             self.rows("BEGIN IMMEDIATE")
             try:
@@ -133,6 +132,15 @@ class Database:
                 self._broken = True
                 raise
             self.writes += 1
+
+    def require_writing(self) -> None:
+        """Refuse a change before anything is done for it.
+
+        Raises:
+            StoreError: the store is open for reading only.
+        """
+        if not self.write:
+            raise StoreError("The store is open for reading only.", advice="Open it for writing.")
 
     def _in_transaction(self) -> bool:
         with translated(self.path):

@@ -200,12 +200,12 @@ class Store:
 
     def put(self, kind: BlobKind, key: int, data: bytes) -> str:
         """Write a blob and return its digest. Durable and readable after `sync` or `publish`."""
-        self._require_writing()
+        self.require_writing()
         return self._blobs.put(kind, key, data)
 
     def temporary(self, kind: BlobKind) -> Path:
         """A path in the staging directory for a blob that the caller writes (see `adopt`)."""
-        self._require_writing()
+        self.require_writing()
         return self._blobs.temporary(kind)
 
     def adopt(self, kind: BlobKind, key: int, written: Path, digest: str) -> None:
@@ -213,7 +213,7 @@ class Store:
 
         ``digest`` must be the SHA-256 of the file's bytes; it is not computed again here.
         """
-        self._require_writing()
+        self.require_writing()
         self._blobs.adopt(kind, key, written, digest)
 
     def sync(self) -> None:
@@ -222,7 +222,7 @@ class Store:
         Raises:
             StoreError: that failed; all of them must be put again.
         """
-        self._require_writing()
+        self.require_writing()
         self._blobs.sync()
 
     def path_of(self, kind: BlobKind, key: int, digest: str) -> Path:
@@ -312,12 +312,13 @@ class Store:
         Blobs put but neither published nor kept (`keep_refit`) are orphans: call it only when
         there are none that are wanted.
         """
-        self._require_writing()
+        self.require_writing()
         with self._database.lock:
             count = self._blobs.erase(self._blobs.orphans(self._rows.live_blobs()))
-            with self._database.transaction():
-                self._database.rows("DELETE FROM erasures")
-                self._rows.seal()
+            if self._care.pending_erasures():
+                with self._database.transaction():
+                    self._database.rows("DELETE FROM erasures")
+                    self._rows.seal()
         return count
 
     def finish(self, requests: Iterable[int]) -> None:
@@ -398,7 +399,7 @@ class Store:
         Nothing is erased where anything is damaged. What is returned was found before the repair.
         """
         if repair:
-            self._require_writing()
+            self.require_writing()
         found = self._examiner.findings()
         if repair and found and all(finding.kind in HARMLESS for finding in found):
             self.erase_superseded()
@@ -417,7 +418,7 @@ class Store:
             UsageError: a request is unfinished.
             StoreExistsError: something is at ``path``.
         """
-        self._require_writing()
+        self.require_writing()
         return back_up(self._layout, self._database, self._rows, self._requests, Path(path))
 
     def save_requests(self, path: Path) -> None:
@@ -443,9 +444,9 @@ class Store:
 
         StoreLockedError if a reader kept the log from being emptied: call it again.
         """
-        self._require_writing()
+        self.require_writing()
         self._database.scrub()
 
-    def _require_writing(self) -> None:
-        if self.mode != "write":
-            raise UsageError("The store is open for reading only.", advice="Open it for writing.")
+    def require_writing(self) -> None:
+        """Refuse a change before anything is done for it: StoreError where it is only read."""
+        self._database.require_writing()
