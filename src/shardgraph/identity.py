@@ -8,7 +8,8 @@ node uses is a function of the store seed and a name, never of arrival order. Ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any, NewType
 
 import rfc8785
@@ -18,6 +19,8 @@ OwnerId = NewType("OwnerId", str)
 SourceName = NewType("SourceName", str)
 ShardId = NewType("ShardId", int)
 NodeId = NewType("NodeId", int)
+
+_row_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 DIGEST_LENGTH = 64
 """Length of a hexadecimal SHA-256 digest, in characters."""
@@ -36,6 +39,15 @@ def digest_bytes(data: bytes | memoryview) -> str:
 def digest_json(value: Any) -> str:
     """SHA-256 of the canonical JSON of ``value``, in hexadecimal."""
     return digest_bytes(canonical_json(value))
+
+
+def digest_rows(rows: Iterable[Sequence[str | int | float | None]]) -> str:
+    """SHA-256 of rows of plain values in their order, in hexadecimal.
+
+    Over one line of JSON per row, ASCII and without spaces: as definite as `digest_json` where
+    nothing is nested, and many times faster, since the standard library writes it.
+    """
+    return digest_chunks(_row_text(row).encode() + b"\n" for row in rows)
 
 
 def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:

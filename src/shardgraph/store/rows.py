@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 from shardgraph.errors import StoreDamagedError
-from shardgraph.identity import NodeId, ShardId, digest_bytes, digest_json
+from shardgraph.identity import NodeId, ShardId, digest_rows
 from shardgraph.store.blobs import Address
 from shardgraph.store.database import Database
 from shardgraph.store.state import RequestState, ShardState, StoreConfig, View
@@ -57,9 +57,9 @@ class Rows:
         """
         with self._database.snapshot():
             try:
-                generation, digest, *_, seal = self._state()
-                view = self._unsealed(generation)
-                intact = view.digest == digest and self._seal(view) == seal
+                *_, digest, seal = self._state()
+                intact = self._digest() == digest and self._seal(digest) == seal
+                view = self._unsealed(digest)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise _damaged(self._database) from error
         if not intact:
@@ -68,11 +68,10 @@ class Rows:
 
     def seal(self) -> str:
         """Write the digest and the seal of what the current transaction has made; the digest."""
-        generation = self._state()[0]
-        view = self._unsealed(generation)
-        self._database.rows("UPDATE state SET digest = ?", (view.digest,))
-        self._database.rows("UPDATE state SET seal = ?", (self._seal(view),))
-        return view.digest
+        digest = self._digest()
+        self._database.rows("UPDATE state SET digest = ?", (digest,))
+        self._database.rows("UPDATE state SET seal = ?", (self._seal(digest),))
+        return digest
 
     def pointers(self, kind: str) -> dict[int, str]:
         """Key to digest of all current blobs of a kind, by key."""
@@ -89,27 +88,41 @@ class Rows:
         )
 
     def _state(self) -> tuple[Any, ...]:
-        statement = "SELECT generation, digest, ledger_size, ledger_peaks, seal FROM state"
+        statement = "SELECT generation, ledger_size, ledger_peaks, digest, seal FROM state"
         return self._database.rows(statement)[0]
 
-    def _unsealed(self, generation: int) -> View:
-        config, config_digest = self.config()
-        activations = self.pointers("activations")
-        nodes, tallies = self.pointers("nodes"), self.pointers("tallies")
-        shards, terms = {}, []
-        statement = "SELECT shard, records, samples, labels FROM shards ORDER BY shard"
-        for shard, records, samples, labels in self._database.rows(statement):
-            blob = activations[shard]
-            shards[ShardId(shard)] = ShardState(blob, records, samples, json.loads(labels))
-            terms.append([shard, blob, records, samples, digest_bytes(labels.encode())])
-        digest = digest_json(
-            {
-                "config": config_digest,
-                "nodes": list(nodes.items()),
-                "shards": terms,
-                "tallies": list(tallies.items()),
-            }
+    def _shards(self) -> list[tuple[int, str, int, str]]:
+        """Shard, records, samples and labels of all shards, by number."""
+        return self._database.rows(
+            "SELECT shard, records, samples, labels FROM shards ORDER BY shard"
         )
+
+    def _digest(self) -> str:
+        """The influence digest of the rows as they are."""
+        blobs = self._database.rows("SELECT kind, key, digest FROM pointers ORDER BY kind, key")
+        shards = (("shard", *row) for row in self._shards())
+        return digest_rows([("config", self.config()[1]), *blobs, *shards])
+
+    def _seal(self, digest: str) -> str:
+        generation, size, peaks, *_ = self._state()
+        requests = self._database.rows(
+            "SELECT 'request', id, key, kind, state, accepted, deadline, commitment, fenced, "
+            "labels, generation, digest_before, digest_after, changed FROM requests "
+            "WHERE state != 'receipted' ORDER BY id"
+        )
+        erasures = self._database.rows(
+            "SELECT 'erasure', kind, key, digest FROM erasures ORDER BY 2, 3, 4"
+        )
+        backups = self._database.rows("SELECT 'backup', id, hex(public) FROM backups ORDER BY id")
+        state = ("state", generation, digest, size, peaks)
+        return digest_rows([state, *requests, *erasures, *backups])
+
+    def _unsealed(self, digest: str) -> View:
+        activations = self.pointers("activations")
+        shards = {
+            ShardId(shard): ShardState(activations[shard], records, samples, json.loads(labels))
+            for shard, records, samples, labels in self._shards()
+        }
         fenced: set[NodeId] = set()
         pending: Counter[str] = Counter()
         fences = f"SELECT fenced, labels FROM requests WHERE {_FENCING_SQL}"
@@ -117,28 +130,15 @@ class Rows:
             fenced.update(json.loads(nodes_text))
             pending.update(json.loads(labels_text))
         return View(
-            generation=generation,
-            config=config,
+            generation=self._state()[0],
+            config=self.config()[0],
             shards=shards,
-            nodes={NodeId(key): value for key, value in nodes.items()},
-            tallies={NodeId(key): value for key, value in tallies.items()},
+            nodes={NodeId(key): value for key, value in self.pointers("nodes").items()},
+            tallies={NodeId(key): value for key, value in self.pointers("tallies").items()},
             fenced=frozenset(fenced),
             pending_labels=dict(sorted(pending.items())),
             digest=digest,
             revision=self._database.revision(),
-        )
-
-    def _seal(self, view: View) -> str:
-        size, peaks = self._database.rows("SELECT ledger_size, ledger_peaks FROM state")[0]
-        requests = self._database.rows(
-            "SELECT id, key, kind, state, accepted, deadline, commitment, fenced, labels, "
-            "generation, digest_before, digest_after, changed FROM requests "
-            "WHERE state != 'receipted' ORDER BY id"
-        )
-        erasures = self._database.rows("SELECT kind, key, digest FROM erasures ORDER BY 1, 2, 3")
-        backups = self._database.rows("SELECT id, hex(public) FROM backups ORDER BY id")
-        return digest_json(
-            [view.generation, view.digest, size, peaks, [*requests], [*erasures], [*backups]],
         )
 
 

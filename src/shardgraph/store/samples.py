@@ -13,8 +13,7 @@ from shardgraph.identity import (
     SampleId,
     ShardId,
     SourceName,
-    canonical_json,
-    digest_chunks,
+    digest_rows,
     order_key,
 )
 from shardgraph.store.database import Database
@@ -32,12 +31,9 @@ def in_order(records: Iterable[Record], seed: int) -> tuple[Record, ...]:
 def records_digest(records: Iterable[Record]) -> str:
     """The digest of a shard's records, which must be in order.
 
-    It is over one line of canonical JSON per record, ``[id, label, owner, source]``.
+    It is over one row per record, ``id, label, owner, source``.
     """
-    return digest_chunks(
-        canonical_json([record.id, record.label, record.owner, record.source]) + b"\n"
-        for record in records
-    )
+    return digest_rows((item.id, item.label, item.owner, item.source) for item in records)
 
 
 def label_counts(records: Iterable[Record]) -> dict[str, int]:
