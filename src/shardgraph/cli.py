@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from shardgraph import __version__
+from shardgraph.bench.command import bench
 from shardgraph.care import CARE_COMMANDS
 from shardgraph.errors import (
     GraphError,
@@ -433,7 +434,7 @@ def graph(
     Report.of_graph(summary, save).print(as_json=as_json)
 
 
-for command in CARE_COMMANDS:
+for command in (*CARE_COMMANDS, bench):
     commands.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The methods compared, one file per family, behind one protocol."""

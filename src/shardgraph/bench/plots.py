@@ -1,0 +1,358 @@
+"""Results as pictures, SVG and PNG. The same records give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from shardgraph.bench.summary import (
+    COSTS,
+    Figure,
+    Record,
+    Row,
+    front,
+    of_kind,
+    rows,
+    streams,
+    where,
+)
+from shardgraph.bench.tables import places
+from shardgraph.files import make_directory, write_atomic
+
+STYLES = {
+    "no sharding": ("#000000", "s"),
+    "SISA": ("#D55E00", "o"),
+    "SISA with slices": ("#E69F00", "v"),
+    "ProtoSISA": ("#CC79A7", "D"),
+    "S3T policy": ("#8C6D1F", "X"),
+    "SAFE graphs": ("#56B4E9", "^"),
+    "SAFE + tallies": ("#0072B2", "P"),
+    "random attention + tallies": ("#009E73", "*"),
+    "pooled baselines": ("#7F7F7F", "h"),
+}
+"""Colour and marker of each group: the palette of Okabe and Ito, told apart by shape as well."""
+
+INK, MUTED = "#243447", "#64748b"
+CHEAPEST = {"samples": 0.5, "passes": 0.5, "seconds": 1e-4}
+"""Where a cost of nothing, or of next to nothing, is drawn on a logarithmic axis."""
+
+TITLED_COSTS = {
+    "samples": "samples gone through",
+    "passes": "passes of a light model over a sample",
+    "seconds": "processor seconds",
+}
+
+
+def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Draw everything that the records hold, for each data set and encoder; the files written."""
+    written: list[Path] = []
+    for number, place in enumerate(places(records)):
+        here = [record for record in records if where(record) == place]
+        found = rows(here)
+        title = f"{place[0]}, {place[1]}"
+        stem = f"{place[0]}-{place[1].partition(':')[0]}-{number}"
+        if found:
+            written += save(by_shards(found, title), folder / f"{stem}-shards")
+            written += save(by_cost(found, title), folder / f"{stem}-cost")
+            written += save(while_fenced(found, title), folder / f"{stem}-fenced")
+        if of_kind(here, "stream"):
+            written += save(by_deletions(here, title), folder / f"{stem}-stream")
+        if timed := of_kind(here, "latency"):
+            written += save(by_latency(timed, title), folder / f"{stem}-latency")
+    if any(_per_class(records)):
+        written += save(by_shard_size(records), folder / "shard-size")
+    return written
+
+
+def save(canvas: Canvas, stem: Path) -> list[Path]:
+    """Write a picture as SVG and PNG."""
+    make_directory(stem.parent)
+    paths = []
+    for suffix in (".svg", ".png"):
+        held = io.BytesIO()
+        with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):
+            metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+            canvas.savefig(held, format=suffix[1:], dpi=130, metadata=metadata)
+        paths.append(stem.with_suffix(suffix))
+        write_atomic(paths[-1], held.getvalue())
+    return paths
+
+
+def by_shards(found: Sequence[Row], title: str) -> Canvas:
+    """Accuracy by number of shards; methods without shards are level lines."""
+    canvas, (axes,) = _canvas(f"Accuracy by number of shards: {title}", 1)
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        if row.spec.family in ("sisa", "sisa-sliced", "proto-sisa", "s3t", "safe", "safe-tallies"):
+            lines.setdefault((row.group, _line_name(row)), []).append(row)
+    for (group, name), line in lines.items():
+        line.sort(key=lambda row: row.spec.shards)
+        colour, marker = STYLES[group]
+        axes.errorbar(
+            [row.spec.shards for row in line],
+            [100 * row.accuracy.mean for row in line],
+            yerr=[100 * row.accuracy.half for row in line],
+            color=colour,
+            marker=marker,
+            markersize=7,
+            capsize=2,
+            linewidth=1.6 if len(line) > 1 else 0,
+            label=name,
+        )
+    for row in found:
+        if row.spec.family in ("unsharded", "tallied", "ridge"):
+            colour, _ = STYLES[row.group]
+            axes.axhline(
+                100 * row.accuracy.mean,
+                color=colour,
+                linestyle=_DASHES[row.spec.family],
+                linewidth=1.3,
+                label=row.title,
+            )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("shards")
+    axes.set_ylabel("test accuracy, %")
+    _legend(axes)
+    return canvas
+
+
+def by_cost(found: Sequence[Row], title: str) -> Canvas:
+    """Accuracy against what one deletion takes, a panel per measure, with the front."""
+    canvas, panels = _canvas(f"Accuracy against the cost of forgetting one sample: {title}", 3)
+    for axes, measure in zip(panels, COSTS, strict=True):
+        least = CHEAPEST[measure]
+        for group, (colour, marker) in STYLES.items():
+            members = [row for row in found if row.group == group]
+            if members:
+                axes.errorbar(
+                    [max(row.cost[measure], least) for row in members],
+                    [100 * row.accuracy.mean for row in members],
+                    yerr=[100 * row.accuracy.half for row in members],
+                    color=colour,
+                    marker=marker,
+                    markersize=10 if marker == "*" else 7,
+                    elinewidth=0.8,
+                    linewidth=0,
+                    label=group,
+                )
+        best = front(found, measure)
+        axes.step(
+            [max(row.cost[measure], least) for row in best],
+            [100 * row.accuracy.mean for row in best],
+            where="post",
+            color=INK,
+            linewidth=1,
+            linestyle=":",
+            zorder=0,
+            label="front",
+        )
+        axes.set_xscale("log")
+        axes.set_xlabel(TITLED_COSTS[measure])
+        axes.set_ylim(bottom=_low(found))
+    panels[0].set_ylabel("test accuracy, %")
+    _legend(panels[-1])
+    return canvas
+
+
+def while_fenced(found: Sequence[Row], title: str) -> Canvas:
+    """Accuracy while a request is carried out beside that at rest."""
+    shown = sorted(found, key=lambda row: row.accuracy.mean)
+    canvas, (axes,) = _canvas(
+        f"While a request is carried out: {title}", 1, height=1 + 0.27 * len(shown)
+    )
+    for place, row in enumerate(shown):
+        colour, marker = STYLES[row.group]
+        rest = 100 * row.accuracy.mean
+        axes.plot(rest, place, marker=marker, color=colour, markersize=8)
+        if row.fenced is None:
+            axes.annotate("  none can answer", (rest, place), color=MUTED, fontsize=8, va="center")
+        else:
+            axes.plot([rest, 100 * row.fenced.mean], [place, place], color=colour, linewidth=1.2)
+            axes.plot(
+                100 * row.fenced.mean,
+                place,
+                marker=marker,
+                color=colour,
+                markersize=8,
+                fillstyle="none",
+            )
+    axes.set_yticks(range(len(shown)), [row.title for row in shown], fontsize=8)
+    axes.set_xlabel("test accuracy, %; filled: at rest, open: nodes that never saw the sample")
+    axes.margins(x=0.25)
+    return canvas
+
+
+def by_deletions(records: Sequence[Record], title: str) -> Canvas:
+    """Accuracy over a stream of deletions, and what they took in all, a row per order."""
+    found = streams(records)
+    canvas, panels = _canvas(f"A stream of deletions: {title}", 2, rows=len(found))
+    for row, ((_, _, order), titles) in enumerate(found.items()):
+        left, right = panels[2 * row], panels[2 * row + 1]
+        for number, (name, members) in enumerate(titles.items()):
+            colour, marker = _LINE_STYLES[number % len(_LINE_STYLES)]
+            points = list(zip(*(member["results"]["points"] for member in members), strict=True))
+            deletions = [at[0]["deletions"] for at in points]
+            accuracies = [Figure.of([point["accuracy"] for point in at]) for at in points]
+            left.errorbar(
+                deletions,
+                [100 * figure.mean for figure in accuracies],
+                yerr=[100 * figure.half for figure in accuracies],
+                color=colour,
+                marker=marker,
+                capsize=2,
+                label=name,
+            )
+            each = [statistics.mean(p["forget"]["passes"] for p in at) for at in points]
+            totals = [
+                float(np.trapezoid(each[: i + 1], deletions[: i + 1])) for i in range(len(each))
+            ]
+            right.plot(
+                deletions[1:], [max(t, 0.5) for t in totals[1:]], color=colour, marker=marker
+            )
+        left.set_ylabel(f"{order}: test accuracy, %")
+        right.set_ylabel("passes in all")
+        right.set_yscale("log")
+        for axes in (left, right):
+            axes.set_xlabel("samples deleted, one by one")
+    _legend(panels[1], panels[0])
+    return canvas
+
+
+def by_latency(records: Sequence[Record], title: str) -> Canvas:
+    """Milliseconds to fence, to publish and to the receipt."""
+    canvas, (axes,) = _canvas(
+        f"One request through a store: {title}", 1, height=1.6 + 0.5 * len(records)
+    )
+    names = {
+        "fence_seconds": "fenced",
+        "publish_seconds": "new answers",
+        "receipt_seconds": "receipt",
+    }
+    for number, (name, label) in enumerate(names.items()):
+        colour, marker = _LINE_STYLES[number]
+        axes.plot(
+            [1000 * record["results"][name] for record in records],
+            range(len(records)),
+            color=colour,
+            marker=marker,
+            markersize=9,
+            linewidth=0,
+            label=label,
+        )
+    axes.set_yticks(range(len(records)), [record["config"]["title"] for record in records])
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds after the request (median)")
+    axes.margins(y=0.3)
+    _legend(axes)
+    return canvas
+
+
+def by_shard_size(records: Sequence[Record]) -> Canvas:
+    """Accuracy lost against no sharding, by samples of one class in one shard."""
+    canvas, (axes,) = _canvas("What small shards cost", 1)
+    for number, (place, lines) in enumerate(_per_class(records)):
+        for family, points in lines.items():
+            colour, marker = STYLES[family]
+            axes.plot(
+                [size for size, _ in points],
+                [lost for _, lost in points],
+                color=colour,
+                marker=marker,
+                linestyle=_BY_PLACE[number % len(_BY_PLACE)],
+                label=f"{family}, {place}",
+            )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.invert_xaxis()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("samples of one class in one shard")
+    axes.set_ylabel("points of accuracy against one unsharded adapter")
+    _legend(axes)
+    return canvas
+
+
+_DASHES = {"unsharded": "--", "tallied": "-.", "ridge": ":"}
+_BY_PLACE = ("-", "--", ":", "-.")
+_LINE_STYLES = [
+    ("#D55E00", "o"),
+    ("#0072B2", "P"),
+    ("#009E73", "*"),
+    ("#CC79A7", "D"),
+    ("#000000", "s"),
+    ("#56B4E9", "^"),
+    ("#E69F00", "v"),
+    ("#7F7F7F", "h"),
+]
+
+
+def _per_class(records: Sequence[Record]) -> list[tuple[str, dict[str, list[tuple[float, float]]]]]:
+    """For each place, (samples per class and shard, points lost) by group, largest first."""
+    result = []
+    for place in places(records):
+        here = [record for record in records if where(record) == place]
+        found = rows(here)
+        whole = [row for row in found if row.spec.family == "unsharded" and not row.spec.nodes]
+        sizes = [r["results"]["samples_per_class"] for r in of_kind(here, "compare")]
+        if not whole:
+            continue
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in found:
+            if row.spec.family in ("sisa", "proto-sisa", "safe-tallies") and not row.spec.vote:
+                lost = 100 * (row.accuracy.mean - whole[0].accuracy.mean)
+                lines.setdefault(row.group, []).append((sizes[0] / row.spec.shards, lost))
+        best = {group: _best_of_each(points) for group, points in lines.items()}
+        result.append((", ".join(place), best))
+    return result
+
+
+def _best_of_each(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    best: dict[float, float] = {}
+    for size, lost in points:
+        best[size] = max(lost, best.get(size, lost))
+    return sorted(best.items(), reverse=True)
+
+
+def _line_name(row: Row) -> str:
+    """What a line of `by_shards` is called: the title without the number of shards."""
+    spec = row.spec
+    if spec.family == "safe-tallies":
+        return f"SAFE {spec.graph} + tallies of {spec.tallies}, {spec.representation}"
+    if spec.family == "safe":
+        return f"SAFE {spec.graph}"
+    return row.group + (f", {spec.vote} vote" if spec.vote else "")
+
+
+def _low(found: Sequence[Row]) -> float:
+    """Where the accuracy axis begins: far outliers are cut off."""
+    ordered = sorted(100 * row.accuracy.mean for row in found)
+    return max(ordered[0] - 2, ordered[len(ordered) // 2] - 25)
+
+
+def _canvas(
+    title: str, columns: int, *, rows: int = 1, height: float = 4.6
+) -> tuple[Canvas, list[Axes]]:
+    canvas = Canvas(figsize=(3.6 * columns + 5.2, height * rows), layout="constrained")
+    canvas.suptitle(title, color=INK, fontsize=12, x=0.01, ha="left")
+    found = [canvas.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
+    for axes in found:
+        axes.grid(color="#e5e9f0", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK, labelsize=9)
+    return canvas, found
+
+
+def _legend(axes: Axes, source: Axes | None = None) -> None:
+    """A legend beside the last panel."""
+    handles, labels = (source or axes).get_legend_handles_labels()
+    axes.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False
+    )
