@@ -87,10 +87,10 @@ def _cells(data: BenchData, config: BenchConfig, tuned: Tuned, about: Record) ->
         for spec in config.methods:
             if spec.seeded or seed == config.seeds[0]:
                 yield cell("compare", spec, seed, cells.compare, **limits)
+    for spec in config.latency:
+        yield cell("latency", spec, config.seeds[0], cells.latency)
     for seed in config.seeds if streams.seeds is None else streams.seeds:
         for order in streams.orders:
             how = {"checkpoints": list(streams.checkpoints), "sources": streams.sources, **limits}
             for spec in streams.methods:
                 yield cell("stream", spec, seed, cells.stream, order=order, **how)
-    for spec in config.latency:
-        yield cell("latency", spec, config.seeds[0], cells.latency)
