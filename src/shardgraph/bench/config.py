@@ -67,6 +67,8 @@ class BenchConfig:
         Raises:
             UsageError: an unknown setting or method.
         """
+        if not isinstance(value, Mapping):
+            raise UsageError("A configuration is a JSON object.")
         given = dict(value)
         _refuse_unknown(cls, given)
         streams = dict(given.pop("streams", {}))

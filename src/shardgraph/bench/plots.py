@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 from shardgraph.bench.summary import (
     COSTS,
+    GROUPS,
     Figure,
     Record,
     Row,
@@ -128,38 +129,59 @@ def by_cost(found: Sequence[Row], title: str) -> Canvas:
     """Accuracy against what one deletion takes, a panel per measure, with the front."""
     canvas, panels = _canvas(f"Accuracy against the cost of forgetting one sample: {title}", 3)
     for axes, measure in zip(panels, COSTS, strict=True):
-        least = CHEAPEST[measure]
-        for group, (colour, marker) in STYLES.items():
-            members = [row for row in found if row.group == group]
-            if members:
-                axes.errorbar(
-                    [max(row.cost[measure], least) for row in members],
-                    [100 * row.accuracy.mean for row in members],
-                    yerr=[100 * row.accuracy.half for row in members],
-                    color=colour,
-                    marker=marker,
-                    markersize=10 if marker == "*" else 7,
-                    elinewidth=0.8,
-                    linewidth=0,
-                    label=group,
-                )
-        best = front(found, measure)
-        axes.step(
-            [max(row.cost[measure], least) for row in best],
-            [100 * row.accuracy.mean for row in best],
-            where="post",
-            color=INK,
-            linewidth=1,
-            linestyle=":",
-            zorder=0,
-            label="front",
-        )
-        axes.set_xscale("log")
-        axes.set_xlabel(TITLED_COSTS[measure])
-        axes.set_ylim(bottom=_low(found))
+        _against_cost(axes, found, measure)
     panels[0].set_ylabel("test accuracy, %")
     _legend(panels[-1])
     return canvas
+
+
+def overview(records: Sequence[Record]) -> Canvas:
+    """Accuracy against passes, a panel per data set and encoder."""
+    shown = places(records)
+    canvas, panels = _canvas("Accuracy against the cost of forgetting one sample", len(shown))
+    for axes, place in zip(panels, shown, strict=True):
+        _against_cost(axes, rows([r for r in records if where(r) == place]), "passes")
+        axes.set_title(f"{place[0]}, {place[1].partition(':')[0]}", fontsize=10, color=INK)
+    panels[0].set_ylabel("test accuracy, %")
+    _legend(panels[-1], max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[0])))
+    return canvas
+
+
+def _against_cost(axes: Axes, found: Sequence[Row], measure: str) -> None:
+    """Every method, and the front. Points far below the others are left out."""
+    least, low = CHEAPEST[measure], _low(found)
+    for group, (colour, marker) in STYLES.items():
+        members = [r for r in found if r.group == group and 100 * r.accuracy.mean > low]
+        if members:
+            axes.errorbar(
+                [max(row.cost[measure], least) for row in members],
+                [100 * row.accuracy.mean for row in members],
+                yerr=[100 * row.accuracy.half for row in members],
+                color=colour,
+                marker=marker,
+                markersize=10 if marker == "*" else 7,
+                elinewidth=0.8,
+                linewidth=0,
+                label=group,
+            )
+        for row in members:
+            if row.spec.shards > 1:
+                place = (max(row.cost[measure], least), 100 * row.accuracy.mean)
+                _note(axes, str(row.spec.shards), place)
+    best = front(found, measure)
+    axes.step(
+        [max(row.cost[measure], least) for row in best],
+        [100 * row.accuracy.mean for row in best],
+        where="post",
+        color=INK,
+        linewidth=1,
+        linestyle=":",
+        zorder=0,
+        label="front",
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel(TITLED_COSTS[measure])
+    axes.set_ylim(bottom=low)
 
 
 def while_fenced(found: Sequence[Row], title: str) -> Canvas:
@@ -172,9 +194,10 @@ def while_fenced(found: Sequence[Row], title: str) -> Canvas:
         colour, marker = STYLES[row.group]
         rest = 100 * row.accuracy.mean
         axes.plot(rest, place, marker=marker, color=colour, markersize=8)
-        if row.fenced is None:
-            axes.annotate("  none can answer", (rest, place), color=MUTED, fontsize=8, va="center")
-        else:
+        if row.silent:
+            often = "" if row.fenced is None else f" in {row.silent} of {row.seeds}"
+            _note(axes, f"none can answer{often}", (rest, place))
+        if row.fenced is not None:
             axes.plot([rest, 100 * row.fenced.mean], [place, place], color=colour, linewidth=1.2)
             axes.plot(
                 100 * row.fenced.mean,
@@ -196,8 +219,12 @@ def by_deletions(records: Sequence[Record], title: str) -> Canvas:
     canvas, panels = _canvas(f"A stream of deletions: {title}", 2, rows=len(found))
     for row, ((_, _, order), titles) in enumerate(found.items()):
         left, right = panels[2 * row], panels[2 * row + 1]
-        for number, (name, members) in enumerate(titles.items()):
-            colour, marker = _LINE_STYLES[number % len(_LINE_STYLES)]
+        drawn: list[str] = []
+        for name, members in titles.items():
+            group = GROUPS[members[0]["config"]["family"]]
+            colour, marker = STYLES[group]
+            dash = _BY_PLACE[drawn.count(group)]
+            drawn.append(group)
             points = list(zip(*(member["results"]["points"] for member in members), strict=True))
             deletions = [at[0]["deletions"] for at in points]
             accuracies = [Figure.of([point["accuracy"] for point in at]) for at in points]
@@ -206,6 +233,7 @@ def by_deletions(records: Sequence[Record], title: str) -> Canvas:
                 [100 * figure.mean for figure in accuracies],
                 yerr=[100 * figure.half for figure in accuracies],
                 color=colour,
+                linestyle=dash,
                 marker=marker,
                 capsize=2,
                 label=name,
@@ -215,7 +243,11 @@ def by_deletions(records: Sequence[Record], title: str) -> Canvas:
                 float(np.trapezoid(each[: i + 1], deletions[: i + 1])) for i in range(len(each))
             ]
             right.plot(
-                deletions[1:], [max(t, 0.5) for t in totals[1:]], color=colour, marker=marker
+                deletions[1:],
+                [max(total, CHEAPEST["passes"]) for total in totals[1:]],
+                color=colour,
+                linestyle=dash,
+                marker=marker,
             )
         left.set_ylabel(f"{order}: test accuracy, %")
         right.set_ylabel("passes in all")
@@ -348,6 +380,19 @@ def _canvas(
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=9)
     return canvas, found
+
+
+def _note(axes: Axes, text: str, place: tuple[float, float]) -> None:
+    """A small remark beside a point."""
+    axes.annotate(
+        text,
+        place,
+        xytext=(7, 0),
+        textcoords="offset points",
+        color=MUTED,
+        fontsize=7,
+        va="center",
+    )
 
 
 def _legend(axes: Axes, source: Axes | None = None) -> None:

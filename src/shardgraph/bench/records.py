@@ -27,13 +27,19 @@ _DECIDES_TOO = ("forgetting", "graph", "identity.py", "nodes", "runtime.py", "st
 @functools.cache
 def code_digest() -> str:
     """SHA-256 of the source files that decide a result; not of tables and plots."""
-    files = sorted(
+    return digest_json(
+        [[name, digest_bytes((_SOURCE / name).read_bytes())] for name in decisive_files()]
+    )
+
+
+def decisive_files() -> list[str]:
+    """The source files that decide a result, relative to the package, sorted."""
+    found = [
         file
         for name in (*_DECIDES, *_DECIDES_TOO)
         for file in ([_SOURCE / name] if name.endswith(".py") else (_SOURCE / name).rglob("*.py"))
-    )
-    named = [[str(file.relative_to(_SOURCE)), digest_bytes(file.read_bytes())] for file in files]
-    return digest_json(named)
+    ]
+    return sorted(file.relative_to(_SOURCE).as_posix() for file in found)
 
 
 @functools.cache
@@ -99,8 +105,9 @@ class Records:
 
 
 def write_all(path: Path, records: list[dict[str, Any]]) -> None:
-    """All records of a run in one file, which `read_all` reads."""
-    write_atomic(path, _text({"format": FORMAT, "records": records}))
+    """All records of a run in one JSON file, a record a line, which `read_all` reads."""
+    lines = ",\n".join(json.dumps(record, sort_keys=True) for record in records)
+    write_atomic(path, f'{{"format": "{FORMAT}", "records": [\n{lines}\n]}}\n'.encode())
 
 
 def read_all(path: Path) -> list[dict[str, Any]]:

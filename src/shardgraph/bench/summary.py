@@ -70,7 +70,9 @@ class Row:
         title: what tables call it.
         seeds: how many.
         accuracy: on the test part.
-        fenced: accuracy while one request is carried out; None where nothing can answer.
+        fenced: accuracy while one request is carried out, over the seeds in which anything could
+            answer; None where nothing ever could.
+        silent: seeds in which nothing could answer.
         cost: what one deletion takes, by measure (`COSTS`), means over requests and seeds.
         predict: processor seconds for 1,000 predictions.
         removes_only: whether the model after a deletion differs from a fresh fit.
@@ -83,6 +85,7 @@ class Row:
     seeds: int
     accuracy: Figure
     fenced: Figure | None
+    silent: int
     cost: dict[str, float]
     predict: float
     removes_only: bool
@@ -110,7 +113,8 @@ def rows(records: Iterable[Record]) -> list[Row]:
 
 def _row(members: Sequence[Record]) -> Row:
     config, results = members[0]["config"], [member["results"] for member in members]
-    fenced = [result["accuracy_while_fenced"] for result in results]
+    answered = [r["accuracy_while_fenced"] for r in results]
+    fenced = [value for value in answered if value is not None]
     cost = {name: statistics.mean(result["forget"][name] for result in results) for name in COSTS}
     return Row(
         data=config["data"],
@@ -119,7 +123,8 @@ def _row(members: Sequence[Record]) -> Row:
         title=config["title"],
         seeds=len(members),
         accuracy=Figure.of([result["accuracy"] for result in results]),
-        fenced=None if None in fenced else Figure.of(fenced),
+        fenced=Figure.of(fenced) if fenced else None,
+        silent=len(answered) - len(fenced),
         cost=cost,
         predict=statistics.mean(result["predict_seconds_per_1000"] for result in results),
         removes_only=results[0]["guarantee"] == "removed",

@@ -66,7 +66,7 @@ def comparison(found: Sequence[Row]) -> str:
             _marked(row),
             str(row.seeds),
             row.accuracy.percent(),
-            "none can answer" if row.fenced is None else row.fenced.percent(),
+            while_fenced(row),
             *(cost(row, measure) + (" *" if row in fronts[measure] else "") for measure in COSTS),
             f"{row.predict:.2f}",
         ]
@@ -87,6 +87,41 @@ def comparison(found: Sequence[Row]) -> str:
         "† removes the sample but is not what a fresh fit would be."
     )
     return table(head, lines) + note
+
+
+def short(records: Sequence[Record], titles: Sequence[str]) -> str:
+    """Some methods on all data sets: accuracy, and the passes and milliseconds of a deletion."""
+    found = {place: {row.title: row for row in at} for place, at in _by_place(records).items()}
+    head = ["method"]
+    for data, encoder in found:
+        head += [f"{data}, {encoder.partition(':')[0]}: accuracy, %", "passes", "ms"]
+    lines = []
+    for title in titles:
+        line = [title]
+        for of_title in found.values():
+            row = of_title.get(title)
+            if row is None:
+                line += ["", "", ""]
+            else:
+                line += [row.accuracy.percent(), cost(row, "passes")]
+                line.append(number(1000 * row.cost["seconds"]))
+        lines.append(line)
+    return table(head, lines)
+
+
+def _by_place(records: Sequence[Record]) -> dict[tuple[str, str], list[Row]]:
+    return {
+        place: rows([record for record in records if where(record) == place])
+        for place in places(records)
+    }
+
+
+def while_fenced(row: Row) -> str:
+    """Accuracy while a request is carried out, as text."""
+    if row.fenced is None:
+        return "none can answer"
+    silent = f" (none in {row.silent} of {row.seeds})" if row.silent else ""
+    return row.fenced.percent() + silent
 
 
 def equal_cost(found: Sequence[Row]) -> str:
