@@ -1,128 +1,316 @@
 """Random histories on real activations: after each, every file against a fit from scratch.
 
-    python benchmarks/histories.py [--data cub100] [--histories 50] [--samples 240]
+    python benchmarks/histories.py [--data cub100] [--histories 200] [--samples 160] [--steps 8]
 
-Each history fits a random part of the training images and then forgets and adds at random: one
-sample, several at once, an owner (synthetic: dealt out by position), back again. Then a store is
-fitted from scratch, in another directory, on what is left, given in reversed order; names and bytes
-of all activations, weights and tallies must be equal, and so must the digest. Half of the histories
-train adapters on a graph of reads, half tally too.
+A history fits three quarters of a random choice of the training images, then takes random steps:
+forget one sample, twelve at once, an owner, most of a source, all that is left of a class, the
+sample that the model is surest of, a whole shard; add back some of what is gone; close the store
+and open it again. Owners and sources are synthetic, dealt out by position: the data has none.
+
+Then a process that never saw the history fits the live samples from scratch, in a directory of
+another name and depth, given in reversed order. Each such process is forked for one fit from a
+server that has imported the package and nothing else; it has another hash seed than the history's.
+Compared are the influence digest and the name and bytes of every file of the store but the
+database, its companions, the lock and the signing key, which remember that requests happened.
+Histories go through `KINDS` of nodes and graphs in turn. Exits with 1 on a mismatch.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import activations, data_folder, record
 
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.forgetting.create import FitSettings
 from shardgraph.forgetting.request import ForgetRequest
+from shardgraph.graph.topologies import by_source, parse
 from shardgraph.model import SafeModel
 
-GRAPHS = ("isolated", "cliques:2", "ring:3", "hub:1")
-TALLIES = (None, "all", None, "all-but:4")
-STEPS = 6
+ACCOUNTABILITY = ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "lock", "keys")
+SOURCES = ("licensed", "web", "archive")
+STEPS = ("one", "several", "owner", "source", "class", "surest", "shard", "add", "add", "reopen")
+MOST_OF_SOURCE = 30
+SMALL = {"heads": 8, "value_width": 16}
+KINDS: dict[str, dict[str, Any]] = {
+    "isolated": {"shards": 8, "graph": "isolated"},
+    "cliques:2": {"shards": 8, "graph": "cliques:2"},
+    "ring:3": {"shards": 8, "graph": "ring:3"},
+    "random:2": {"shards": 8, "graph": "random:2"},
+    "two-level:2": {"shards": 8, "graph": "two-level:2"},
+    "complete": {"shards": 3, "graph": "complete"},
+    "hub:1, a safe source": {"shards": 8, "graph": "hub:1", "safe_sources": ("licensed",)},
+    "ring:2, web apart": {
+        "graph": by_source({"web": parse("ring:2", 3)}, parse("ring:2", 5)),
+    },
+    "tallied, default width": {"shards": 8, "graph": "tallied:6"},
+    "tallied": {"shards": 16, "graph": "tallied:9", "tally": SMALL},
+    "isolated, trained, tallies all": {
+        "shards": 8,
+        "graph": "isolated",
+        "tallies": "all",
+        "tally": {"representation": "trained"},
+    },
+    "ring:2, discriminant, all-but:4": {
+        "shards": 8,
+        "graph": "ring:2",
+        "tallies": "all-but:4",
+        "tally": SMALL,
+    },
+    "cliques:2, random, tallies own": {
+        "shards": 8,
+        "graph": "cliques:2",
+        "tallies": "own",
+        "tally": {**SMALL, "representation": "random"},
+    },
+}
+
+
+@dataclass
+class Fresh:
+    """What the process that never saw the history is told, and what it found."""
+
+    arrays: Path
+    rows: Sequence[int]
+    labels: Sequence[str]
+    names: Sequence[tuple[str, str | None, str]]
+    settings: FitSettings
+    place: Path
+
+
+@dataclass
+class World:
+    """The samples of one history: drawn rows of the data, and which of them are live."""
+
+    tokens: np.ndarray
+    labels: dict[int, str]
+    names: dict[int, tuple[str, str | None, str]]  # id, owner, source
+    live: set[int]
+    gone: set[int] = field(default_factory=set)
+
+    def dataset(self, rows: Sequence[int]) -> ArrayDataset:
+        return dataset(
+            self.tokens, rows, [self.labels[r] for r in rows], [self.names[r] for r in rows]
+        )
+
+    def forget(self, rows: set[int]) -> None:
+        self.live -= rows
+        self.gone |= rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
-    parser.add_argument("--histories", type=int, default=50)
-    parser.add_argument("--samples", type=int, default=240)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--histories", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="number of the first history")
     options = parser.parse_args()
-    data = activations(data_folder() / options.data / "train")
+    tokens, labels, ids = activations(data_folder() / options.data / "train")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["histories"])
     started = time.perf_counter()
-    found = [history(number, data, options) for number in range(options.histories)]
-    results = {
-        "bytes_compared": sum(item["bytes"] for item in found),
-        "changes": sum(item["changes"] for item in found),
-        "histories": len(found),
-        "mismatches": [item for item in found if item["different"]],
-        "seconds": time.perf_counter() - started,
-    }
+    numbers = range(options.first, options.first + options.histories)
+    with (
+        ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as pool,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        arrays = Path(folder) / "activations.npy"
+        np.save(arrays, tokens)
+        found = []
+        for number in numbers:
+            found.append(history(number, (arrays, tokens, labels, ids), options, pool))
+            print(found[-1], flush=True)
+    results = summary(found) | {"seconds": time.perf_counter() - started}
     print(record("histories", vars(options), results).read_text())
+    sys.exit(1 if results["mismatches"] else 0)
 
 
-def history(number: int, data: Any, options: argparse.Namespace) -> dict[str, Any]:
+def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    taken = [step for item in found for step in item["steps"]]
+    return {
+        "bytes_compared": sum(item["bytes"] for item in found),
+        "files_compared": sum(item["files"] for item in found),
+        "fresh_processes": len({item["process"] for item in found}),
+        "histories": len(found),
+        "histories_by_kind": {
+            kind: sum(item["kind"] == kind for item in found) for kind in sorted(KINDS)
+        },
+        "mismatches": [item for item in found if item["different"]],
+        "steps": {name: taken.count(name) for name in sorted(set(STEPS))},
+        "steps_in_all": len(taken),
+    }
+
+
+def history(
+    number: int, data: Any, options: argparse.Namespace, pool: ProcessPoolExecutor
+) -> dict[str, Any]:
+    """Live one history, have its end fitted afresh elsewhere, and compare."""
     choose = random.Random(number)
-    rows = choose.sample(range(len(data[1])), options.samples)
-    settings = FitSettings(
-        shards=8,
-        graph=GRAPHS[number % len(GRAPHS)],
-        tallies=TALLIES[number // len(GRAPHS) % len(TALLIES)],
-        epochs=options.epochs,
-        seed=number,
-    )
+    kind = sorted(KINDS)[number % len(KINDS)]
+    settings = FitSettings(**KINDS[kind], epochs=options.epochs, seed=number)
+    arrays, *given = data
+    world = drawn(choose, *given, options.samples)
     with tempfile.TemporaryDirectory() as folder:
-        live = set(rows[: options.samples * 3 // 4])
-        gone = set(rows) - live
-        model, _ = SafeModel.fit(dataset(data, sorted(live)), Path(folder) / "lived", settings)
-        changes = 0
+        lived, fresh = Path(folder) / "lived", Path(folder) / "another" / "place" / "fresh"
+        fresh.parent.mkdir(parents=True)
+        model, _ = SafeModel.fit(world.dataset(sorted(world.live)), lived, settings)
+        steps = []
+        for _ in range(options.steps):
+            steps.append(choose.choice(STEPS))
+            model = step(steps[-1], model, world, choose)
         with model:
-            for _ in range(STEPS):
-                live, gone = step(model, data, live, gone, choose)
-                changes += 1
             digest = model.store.digest()
-        again = dataset(data, sorted(live, reverse=True))
-        fresh, _ = SafeModel.fit(again, Path(folder) / "fresh", settings)
-        with fresh:
-            equal = fresh.store.digest() == digest
-        lived, new = files(Path(folder) / "lived"), files(Path(folder) / "fresh")
-    different = sorted(
-        name for name in lived.keys() | new.keys() if lived.get(name) != new.get(name)
-    )
-    size = sum(map(len, new.values()))
+        rows = sorted(world.live, reverse=True)
+        told = Fresh(
+            arrays,
+            rows,
+            [world.labels[row] for row in rows],
+            [world.names[row] for row in rows],
+            settings,
+            fresh,
+        )
+        other_digest, process = pool.submit(fit_afresh, told).result()
+        one, two = files(lived), files(fresh)
+    different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
     return {
         "history": number,
-        "bytes": size,
-        "changes": changes,
-        "different": different or ([] if equal else ["digest"]),
+        "kind": kind,
+        "bytes": sum(map(len, two.values())),
+        "files": len(two),
+        "process": process,
+        "steps": steps,
+        "different": different or ([] if digest == other_digest else ["digest"]),
     }
 
 
-def step(
-    model: SafeModel, data: Any, live: set[int], gone: set[int], choose: random.Random
-) -> tuple[set[int], set[int]]:
-    kind = choose.choice(["one", "several", "owner", "add"])
-    if kind == "add" and gone:
-        back = set(choose.sample(sorted(gone), min(5, len(gone))))
-        model.add(dataset(data, sorted(back)))
-        return live | back, gone - back
-    if kind == "owner":
-        owner = choose.choice(sorted(live)) // 5
-        away = {row for row in live if row // 5 == owner}
-        model.forget(ForgetRequest.of(owners=[f"owner-{owner}"]))
-    else:
-        away = set(choose.sample(sorted(live), 1 if kind == "one" else 12))
-        model.forget(ForgetRequest.of(samples=[data[2][row] for row in away]))
-    return live - away, gone | away
-
-
-def dataset(data: Any, rows: Sequence[int]) -> ArrayDataset:
-    tokens, labels, ids = data
-    return ArrayDataset(
-        tokens[list(rows)],
-        [labels[row] for row in rows],
-        ids=[ids[row] for row in rows],
-        owners=[f"owner-{row // 5}" for row in rows],
+def fit_afresh(told: Fresh) -> tuple[str, int]:
+    """In a process of its own: fit, and return the digest and the process's number."""
+    tokens = np.load(told.arrays, mmap_mode="r")
+    model, _ = SafeModel.fit(
+        dataset(tokens, told.rows, told.labels, told.names), told.place, told.settings
     )
+    with model:
+        return model.store.digest(), multiprocessing.current_process().pid or 0
+
+
+def drawn(
+    choose: random.Random, tokens: np.ndarray, labels: list[str], ids: list[str], count: int
+) -> World:
+    """A random choice of samples, the first three quarters of them live.
+
+    Ten classes, so that they meet in a node. Four samples in a row share an owner, except that
+    every fifth such group has none; sources alternate.
+    """
+    classes = choose.sample(sorted(set(labels)), 10)
+    rows = [row for row, label in enumerate(labels) if label in classes]
+    rows = choose.sample(rows, min(count, len(rows)))
+    names = {
+        row: (
+            ids[row],
+            None if place // 4 % 5 == 4 else f"owner-{place // 4}",
+            SOURCES[place % len(SOURCES)],
+        )
+        for place, row in enumerate(rows)
+    }
+    live = set(rows[: len(rows) * 3 // 4])
+    return World(tokens, {row: labels[row] for row in rows}, names, live, set(rows) - live)
+
+
+def step(kind: str, model: SafeModel, world: World, choose: random.Random) -> SafeModel:
+    """Take one step; the model to go on with."""
+    if kind == "reopen":
+        model.close()
+        return SafeModel.open(model.store.path, write=True)
+    if kind == "add":
+        back = set(choose.sample(sorted(world.gone), min(15, len(world.gone))))
+        if back:
+            model.add(world.dataset(sorted(back)))
+        world.live |= back
+        world.gone -= back
+        return model
+    away = CHOICES[kind](model, world, choose)
+    if not away or away == world.live:
+        return model
+    owners = {world.names[row][1] for row in away}
+    if kind == "owner" and None not in owners:
+        model.forget(ForgetRequest.of(owners=[str(owner) for owner in owners]))
+    else:
+        model.forget(ForgetRequest.of(samples=[world.names[row][0] for row in sorted(away)]))
+    world.forget(away)
+    return model
+
+
+def an_owner(_model: SafeModel, world: World, choose: random.Random) -> set[int]:
+    owner = world.names[choose.choice(sorted(world.live))][1]
+    return {row for row in world.live if owner and world.names[row][1] == owner}
+
+
+def a_source(_model: SafeModel, world: World, choose: random.Random) -> set[int]:
+    source = choose.choice(SOURCES)
+    rows = sorted(row for row in world.live if world.names[row][2] == source)
+    return set(rows[:MOST_OF_SOURCE])
+
+
+def a_class(_model: SafeModel, world: World, choose: random.Random) -> set[int]:
+    label = world.labels[choose.choice(sorted(world.live))]
+    return {row for row in world.live if world.labels[row] == label}
+
+
+def the_surest(model: SafeModel, world: World, _choose: random.Random) -> set[int]:
+    rows = sorted(world.live)
+    sure = model.answer(world.tokens[rows]).probabilities.max(axis=1)
+    return {rows[int(sure.argmax())]}
+
+
+def a_shard(model: SafeModel, world: World, choose: random.Random) -> set[int]:
+    shard_of = {
+        record.id: record.shard
+        for record in model.store.find(world.names[row][0] for row in sorted(world.live))
+    }
+    shard = choose.choice(sorted(set(shard_of.values())))
+    return {row for row in world.live if shard_of[world.names[row][0]] == shard}
+
+
+CHOICES = {
+    "one": lambda _m, world, choose: {choose.choice(sorted(world.live))},
+    "several": lambda _m, world, choose: set(choose.sample(sorted(world.live), 12)),
+    "owner": an_owner,
+    "source": a_source,
+    "class": a_class,
+    "surest": the_surest,
+    "shard": a_shard,
+}
+
+
+def dataset(
+    tokens: np.ndarray,
+    rows: Sequence[int],
+    labels: Sequence[str],
+    names: Sequence[tuple[str, str | None, str]],
+) -> ArrayDataset:
+    ids, owners, sources = zip(*names, strict=True)
+    return ArrayDataset(tokens[list(rows)], labels, ids=ids, owners=owners, sources=sources)
 
 
 def files(store: Path) -> dict[str, bytes]:
-    """Every influence file of a store, by name."""
-    folders = ("activations", "nodes", "tallies")
+    """Every file below a store, by name, but those that remember that requests happened."""
     return {
-        f"{folder}/{path.name}": path.read_bytes()
-        for folder in folders
-        for path in (store / folder).iterdir()
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file() and path.relative_to(store).parts[0] not in ACCOUNTABILITY
     }
 
 
