@@ -3,22 +3,22 @@
     python benchmarks/membership.py [--data cub100] [--shadows 48] [--targets 20]
     python benchmarks/membership.py --plot        # draw the picture from the record again
 
-The proof is the comparison of bytes (`shardgraph verify`); this belt is worn beside it, and would
-show a mistake that the proof shares. The attack is `attack.py`: the attacker knows the encoder, all
-samples and labels, the recipe, the graph and the *seed* of the store, and only not which samples
-are in it. Two attackers: one has the *answers* of the whole ensemble for a sample, the other has
-the *open store* and adds up the evidence of each node that the sample's shard influences.
+The proof is the comparison of bytes (`shardgraph verify`). This belt is worn beside it, and could
+show a mistake that the proof shares. The attack is in `attack.py`. The attacker knows the encoder,
+all samples and labels, the recipe, the graph and the *seed* of the store, and only not which
+samples are in it. There are two: one has the *answers* of the whole ensemble for a sample, the
+other has the *open store* and adds up the evidence of each node that the sample influences.
 
-A target is a store. Of the samples, half are fitted and stay (**members**), a quarter are fitted and
-forgotten by one request (**forgotten**), a quarter are never in it (**never**), by lot for each target.
-Members against never calibrates the attack from above; forgotten against never is the question. A
-lot is drawn without looking at anything, so where forgetting is exact the two are equal by
-construction and the area under the curve is 0.5 but for chance. **Planted leaks** show that the
-attack would see it: in k of the nodes that a forgotten sample influences, the file from before the
-request is put back (a reader that was not refitted, a tally that was not subtracted).
+A target is a store. By lot, for each target anew, half of the samples are fitted and stay
+(**members**), a quarter are fitted and then forgotten by one request (**forgotten**), a quarter
+are never in it (**never**). Members against never says what the attack can do; forgotten against
+never is the question. The lot looks at nothing, so where forgetting is exact the two groups differ
+by chance alone, and the area under the curve is 0.5. **Planted leaks** show that the attack would
+see one: in k of the nodes that a forgotten sample influences, the file from before the request is
+put back (a reader that was not refitted, a tally that was not subtracted).
 
 Attacked are all samples, and the third that shadow models memorise most: chosen on shadow models
-alone, before any target is looked at. Settings were fixed before targets were fitted.
+alone, before any target is fitted. No setting was changed after a look at targets.
 """
 
 from __future__ import annotations
