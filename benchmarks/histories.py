@@ -7,9 +7,9 @@ forget one sample, twelve at once, an owner, most of a source, all that is left 
 sample that the model is surest of, a whole shard; add back some of what is gone; close the store
 and open it again. Owners and sources are synthetic, dealt out by position: the data has none.
 
-Then a process that never saw the history fits the live samples from scratch, in a directory of
-another name and depth, given in reversed order. Each such process is forked for one fit from a
-server that has imported the package and nothing else; it has another hash seed than the history's.
+Then a process that never saw a history fits the live samples from scratch, in a directory of
+another name and depth, given in reversed order. Such a process is forked from a server that has
+imported the package and nothing else, has another hash seed than the histories, and does ten fits.
 Compared are the influence digest and the name and bytes of every file of the store but the
 database, its companions, the lock and the signing key, which remember that requests happened.
 Histories go through `KINDS` of nodes and graphs in turn. Exits with 1 on a mismatch.
@@ -42,6 +42,7 @@ ACCOUNTABILITY = ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "lock"
 SOURCES = ("licensed", "web", "archive")
 STEPS = ("one", "several", "owner", "source", "class", "surest", "shard", "add", "add", "reopen")
 MOST_OF_SOURCE = 30
+FITS_PER_PROCESS = 10
 SMALL = {"heads": 8, "value_width": 16}
 KINDS: dict[str, dict[str, Any]] = {
     "isolated": {"shards": 8, "graph": "isolated"},
@@ -124,7 +125,7 @@ def main() -> None:
     started = time.perf_counter()
     numbers = range(options.first, options.first + options.histories)
     with (
-        ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as pool,
+        ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=FITS_PER_PROCESS) as pool,
         tempfile.TemporaryDirectory() as folder,
     ):
         arrays = Path(folder) / "activations.npy"
