@@ -13,11 +13,14 @@ from shardgraph.errors import (
     DataError,
     EnvironmentChangedError,
     GraphError,
+    StoreDamagedError,
     StoreError,
     StoreExistsError,
     UnknownIdError,
 )
 from shardgraph.graph.topologies import ring
+from shardgraph.identity import SampleId
+from shardgraph.store import Store
 
 RECIPE = {"heads": 2, "value_width": 16, "learning_rate": 1e-2}
 SETTINGS = FitSettings(shards=4, graph="ring:2", epochs=10, recipe=RECIPE, seed=2)
@@ -109,6 +112,36 @@ def test_a_changed_environment_may_answer_and_not_write(
         SafeModel.open(model.store.path, write=True)
     with SafeModel.open(model.store.path) as reader:
         assert reader.evaluate(data()).samples == 40
+
+
+def damage(store: Store, name: str) -> None:
+    """Turn the sign of the last number of the shard that holds a sample."""
+    (record,) = store.find([SampleId(name)])
+    path = store.path_of("activations", record.shard, store.view().shards[record.shard].activations)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x80
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("graph", ["ring:2", "tallied:4"])
+def test_a_damaged_activation_is_refused_before_a_change_uses_it(
+    tmp_path: Path, graph: str
+) -> None:
+    settings = FitSettings(shards=4, graph=graph, epochs=2, recipe=RECIPE)
+    model, _ = SafeModel.fit(data(), tmp_path / "store", settings)
+    with model:
+        shards = model.store.view().shards
+        damage(model.store, "7")
+        with pytest.raises(StoreDamagedError, match="differs from its digest"):
+            model.forget(ForgetRequest.of(samples=["7"]))
+        assert model.store.view().shards == shards
+        assert [finding.kind for finding in model.store.check()] == ["blob"]
+
+
+def test_a_damaged_activation_proves_nothing(model: SafeModel) -> None:
+    damage(model.store, "7")
+    with pytest.raises(StoreDamagedError, match="differs from its digest"):
+        model.verify()
 
 
 def test_status_holds_counts_and_no_names(model: SafeModel) -> None:

@@ -69,7 +69,12 @@ class NodeCache:
 
 
 class StoreReader:
-    """The shards of one view of a store. Records are read once per shard and kept."""
+    """The shards of one view of a store. Records are read once per shard and kept.
+
+    Activations are compared with their digest before anything is computed from them. A damaged row
+    would otherwise be written on under a new digest, and would leave in a tally what the right one
+    no longer takes out.
+    """
 
     def __init__(self, store: Store, view: View, cache: NodeCache | None = None) -> None:
         self._cache = cache or NodeCache()
@@ -112,6 +117,7 @@ class StoreReader:
         state = self.view.shards.get(ShardId(shard))
         if state is None:
             return empty_content(self.shape)
+        self.store.verify("activations", shard, state.activations)
         tokens = open_blob(self.store.path_of("activations", shard, state.activations))
         return ShardContent(tuple(self.store.records(shard)), tokens)
 

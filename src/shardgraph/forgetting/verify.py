@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shardgraph.errors import StoreError, UnknownIdError, UsageError
+from shardgraph.errors import StoreDamagedError, StoreError, UnknownIdError, UsageError
 from shardgraph.forgetting.outcome import Difference, Verification
 from shardgraph.forgetting.reading import StoreReader
 from shardgraph.forgetting.refit import Fitted, fit_nodes
@@ -55,6 +55,7 @@ def verify(
 
     Raises:
         UnknownIdError: a node is not in the store.
+        StoreDamagedError: activations or records differ from their digest.
         StoreError: the store changed meanwhile, or the process failed.
     """
     started = time.perf_counter()
@@ -83,7 +84,8 @@ def verify(
             advice="shardgraph status lists how many there are; a node without samples is dropped.",
         )
     if "error" in result:
-        raise StoreError(result["error"], advice=result["advice"])
+        kind = StoreDamagedError if result["damaged"] else StoreError
+        raise kind(result["error"], advice=result["advice"])
     return Verification(
         nodes=tuple(result["nodes"]),
         differences=tuple(Difference(**item) for item in result["differences"]),
@@ -120,6 +122,7 @@ def verify_here(
         return {
             "error": "The store changed while it was being verified.",
             "advice": "Run verify again.",
+            "damaged": False,
         }
     return {"nodes": wanted, "differences": differences, "bytes_compared": compared}
 
@@ -150,7 +153,10 @@ def _main(arguments: Sequence[str]) -> None:
 
     nodes = parse_nodes(arguments[1]) if len(arguments) > 1 else None
     with Store.open(Path(arguments[0]), mode="read") as store:
-        report(verify_here(store, nodes, report))
+        try:
+            report(verify_here(store, nodes, report))
+        except StoreDamagedError as error:
+            report({"error": error.message, "advice": error.advice, "damaged": True})
 
 
 if __name__ == "__main__":
