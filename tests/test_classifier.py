@@ -43,7 +43,10 @@ those for array API inputs and for pandas where these are not installed."""
 
 
 @parametrize_with_checks(
-    [SafeClassifier(shards=2, epochs=20, recipe=SMALL)],
+    [
+        SafeClassifier(shards=2, graph="isolated", epochs=20, recipe=SMALL),
+        SafeClassifier(shards=2, graph="tallied:2"),
+    ],
     expected_failed_checks=lambda _: EXCLUDED,
     xfail_strict=True,
 )
@@ -52,7 +55,9 @@ def test_keeps_the_rules_of_scikit_learn(estimator: Any, check: Any) -> None:
 
 
 def small(**parameters: Any) -> SafeClassifier:
-    return SafeClassifier(**{"shards": 4, "epochs": 15, "recipe": SMALL, **parameters})
+    """A classifier of four trained nodes that is fitted in no time."""
+    trained = {"shards": 4, "graph": "isolated", "epochs": 15, "recipe": SMALL}
+    return SafeClassifier(**{**trained, **parameters})
 
 
 def blobs(count: int = 60, classes: int = 3, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
