@@ -18,7 +18,7 @@ from shardgraph.nodes.projection import Projections, random_projection
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.weights import NodeWeights
 
-FEATURES, CAPACITY = 16, 10_000
+FEATURES = 16
 RULE = HeadRule()
 
 
@@ -32,7 +32,7 @@ def drawn(count: int, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, list
 
 
 def tally_of(features: np.ndarray, labels: list[str]) -> Tally:
-    return Tally.empty(FEATURES, CAPACITY).add(features, labels)
+    return Tally.empty(FEATURES).add(features, labels)
 
 
 def scores(head: ClosedFormHead, features: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def test_spread_is_how_sure_the_head_is() -> None:
 
 def test_an_empty_tally_has_no_head() -> None:
     with pytest.raises(UsageError, match="no head"):
-        solve(Tally.empty(FEATURES, CAPACITY), RULE)
+        solve(Tally.empty(FEATURES), RULE)
 
 
 def test_sums_of_no_samples_are_reported_as_damage() -> None:
@@ -125,7 +125,7 @@ def test_sums_of_no_samples_are_reported_as_damage() -> None:
     gram = tally.gram.copy()
     gram[1] = 10**7
     with pytest.raises(StoreDamagedError, match="no samples"):
-        solve(Tally(CAPACITY, tally.classes, gram, tally.moment, tally.counts), RULE)
+        solve(Tally(tally.classes, gram, tally.moment, tally.counts), RULE)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_an_ensemble_answers_as_the_integer_features_do() -> None:
     node = random_projection(1, width=32, heads=4, value_width=16, sharpness=1.0)
     features = Projections([node])(tokens)[0].numpy()
     names = [str(number) for number in numbers]
-    head = solve(Tally.empty(64, CAPACITY).add(features, names), RULE)
+    head = solve(Tally.empty(64).add(features, names), RULE)
     expected = np.exp(scores(head, features))
     expected /= expected.sum(axis=1, keepdims=True)
     weights = NodeWeights(0, "inca", head.classes, adapter_arrays(node, head))

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardgraph.errors import RecipeError, StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.errors import StoreDamagedError, StoreFormatError, UsageError
 from shardgraph.nodes import tally as module
 from shardgraph.nodes.projection import Projections, random_projection
 from shardgraph.nodes.tally import (
+    MOST_SAMPLES,
     Tally,
     bytes_needed,
     entry_dtype,
@@ -22,8 +23,9 @@ from shardgraph.nodes.tally import (
 )
 from shardgraph.nodes.tokens import TokenRows
 
-FEATURES, CAPACITY = 12, 100_000
-EMPTY = Tally.empty(FEATURES, CAPACITY)
+FEATURES = 12
+LAST_SMALL = 133_144
+EMPTY = Tally.empty(FEATURES)
 
 
 def drawn(count: int, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -99,26 +101,32 @@ def test_adding_leaves_the_old_tally_alone() -> None:
         tally.gram[0] = 1
 
 
-@pytest.mark.parametrize("capacity", [1, 133_144, 133_145, 10**12])
-def test_no_entry_can_overflow(capacity: int) -> None:
-    dtype = entry_dtype(capacity)
-    assert capacity * 127**2 <= np.iinfo(dtype).max
-    assert (dtype.itemsize == 4) == (capacity <= 133_144)
+@pytest.mark.parametrize("samples", [0, 1, LAST_SMALL, LAST_SMALL + 1, 10**11, MOST_SAMPLES])
+def test_no_entry_can_overflow(samples: int) -> None:
+    dtype = entry_dtype(samples)
+    assert samples * 127**2 <= min(np.iinfo(dtype).max, 2**53 - 1)
+    assert (dtype.itemsize == 4) == (samples <= LAST_SMALL)
 
 
-def test_the_largest_sums_are_exact() -> None:
-    count = 133_144
-    tally = Tally.empty(2, count).add(np.full((count, 2), -127, np.int8), ["a"] * count)
-    assert tally.gram.tolist() == [127**2 * count] * 3
-    assert tally.moment.tolist() == [[-127 * count] * 2]
-    with pytest.raises(UsageError, match="133144"):
-        tally.add(np.zeros((1, 2), np.int8), ["a"])
+def test_more_samples_than_are_exact_are_refused() -> None:
+    with pytest.raises(UsageError, match="more than a tally can sum"):
+        entry_dtype(MOST_SAMPLES + 1)
 
 
-def test_impossible_capacities_are_refused() -> None:
-    for capacity in (0, -1, 10**15):
-        with pytest.raises(RecipeError):
-            Tally.empty(4, capacity)
+def test_a_tally_that_grew_and_shrank_is_as_if_it_had_stayed_small() -> None:
+    """The type of the entries follows the samples that are held, and remembers none of before."""
+    empty = Tally.empty(2)
+    small = empty.add(np.full((LAST_SMALL, 2), -127, np.int8), ["a"] * LAST_SMALL)
+    assert small.gram.dtype == np.int32
+    assert small.gram.tolist() == [127**2 * LAST_SMALL] * 3
+    assert small.moment.tolist() == [[-127 * LAST_SMALL] * 2]
+    more = np.full((5, 2), -127, np.int8)
+    large = small.add(more, ["b"] * 5)
+    assert large.gram.dtype == large.moment.dtype == np.int64
+    assert large.gram.tolist() == [127**2 * (LAST_SMALL + 5)] * 3
+    assert to_bytes(from_bytes(to_bytes(large))) == to_bytes(large)
+    assert to_bytes(large.subtract(more, ["b"] * 5)) == to_bytes(small)
+    assert to_bytes(large.without(small)) == to_bytes(empty.add(more, ["b"] * 5))
 
 
 def test_what_is_not_there_cannot_be_subtracted() -> None:
@@ -144,10 +152,8 @@ def test_what_does_not_fit_is_refused() -> None:
         EMPTY.add(features, labels[:2])
     with pytest.raises(UsageError, match="fit"):
         EMPTY.add(features.astype(np.float32), labels)
-    with pytest.raises(UsageError, match="features or capacity"):
-        EMPTY.merge(Tally.empty(FEATURES + 1, CAPACITY))
-    with pytest.raises(UsageError, match="More than 2"):
-        Tally.empty(FEATURES, 2).add(features, labels)
+    with pytest.raises(UsageError, match="different features"):
+        EMPTY.merge(Tally.empty(FEATURES + 1))
 
 
 def test_bytes_come_back_and_are_counted() -> None:
@@ -157,7 +163,7 @@ def test_bytes_come_back_and_are_counted() -> None:
         again = from_bytes(data)
         assert to_bytes(again) == data
         assert again.classes == tally.classes
-        assert tally.nbytes == bytes_needed(FEATURES, len(tally.classes), CAPACITY)
+        assert tally.nbytes == bytes_needed(FEATURES, len(tally.classes), count)
 
 
 def test_damaged_bytes_are_refused() -> None:
@@ -170,9 +176,13 @@ def test_damaged_bytes_are_refused() -> None:
         from_bytes(data.replace(b"shardgraph-tally-1", b"shardgraph-tally-9"))
     with pytest.raises(StoreDamagedError, match="class list"):
         from_bytes(data.replace(b"class 0", b"class 9"))
-    lied = Tally(CAPACITY, tally.classes, tally.gram, tally.moment, tally.counts * 0)
-    with pytest.raises(StoreDamagedError, match="number of samples"):
-        from_bytes(to_bytes(lied))
+    for counts in (tally.counts * 0, tally.counts - 10**12, tally.counts + 10**12):
+        lied = Tally(tally.classes, tally.gram, tally.moment, counts)
+        with pytest.raises(StoreDamagedError, match="number of samples"):
+            from_bytes(to_bytes(lied))
+    wide = Tally(tally.classes, tally.gram.astype(np.int64), tally.moment, tally.counts)
+    with pytest.raises(StoreDamagedError, match="type"):
+        from_bytes(to_bytes(wide))
 
 
 def nodes(count: int) -> list[module.Projection]:
@@ -190,10 +200,10 @@ def token_rows(count: int) -> tuple[TokenRows, list[str]]:
 
 def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labels = token_rows(30)
-    together = tally_all(nodes(3), rows, labels, capacity=CAPACITY, workers=2)
+    together = tally_all(nodes(3), rows, labels, workers=2)
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     for node, tally in zip(nodes(3), together, strict=True):
-        alone = tally_all([node], rows, labels, capacity=CAPACITY, dtype=torch.float64)
+        alone = tally_all([node], rows, labels, dtype=torch.float64)
         assert to_bytes(alone[0]) == to_bytes(tally)
         features = Projections([node])(rows.gather(np.arange(30)))[0].numpy()
         assert to_bytes(EMPTY.add(features, labels)) == to_bytes(tally)
@@ -202,12 +212,12 @@ def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.Monkey
 def test_forgetting_many_at_once_equals_never_having_had_them() -> None:
     rows, labels = token_rows(30)
     keep, gone = np.arange(0, 30, 2), np.arange(1, 30, 2)
-    before = tally_all(nodes(2), rows, labels, capacity=CAPACITY)
+    before = tally_all(nodes(2), rows, labels)
 
     def part(places: np.ndarray) -> list[Tally]:
         taken = rows.gather(places)
         own = TokenRows([taken], np.zeros(len(places), np.int64), np.arange(len(places)))
-        return tally_all(nodes(2), own, pick(labels, places), capacity=CAPACITY)
+        return tally_all(nodes(2), own, pick(labels, places))
 
     after = [old.without(taken) for old, taken in zip(before, part(gone), strict=True)]
     assert [to_bytes(tally) for tally in after] == [to_bytes(tally) for tally in part(keep)]
@@ -215,10 +225,10 @@ def test_forgetting_many_at_once_equals_never_having_had_them() -> None:
 
 def test_no_nodes_have_no_tallies() -> None:
     rows, labels = token_rows(3)
-    assert tally_all([], rows, labels, capacity=CAPACITY) == []
+    assert tally_all([], rows, labels) == []
 
 
 def test_rows_and_labels_must_agree() -> None:
     rows, labels = token_rows(3)
     with pytest.raises(UsageError, match="3 samples but 2 labels"):
-        tally_all(nodes(1), rows, labels[:2], capacity=CAPACITY)
+        tally_all(nodes(1), rows, labels[:2])

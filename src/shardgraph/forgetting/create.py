@@ -115,8 +115,8 @@ class FitSettings:
             raise RecipeError("Epochs are given twice.", advice="Give them once.")
         return Recipe.from_json(wanted)
 
-    def build_tally_recipe(self, graph: ShardGraph, classes: int) -> TallyRecipe:
-        """How nodes that tally are built, narrowed to the budget for so many classes.
+    def build_tally_recipe(self, graph: ShardGraph, samples: Sequence[Sample]) -> TallyRecipe:
+        """How nodes that tally are built, narrowed to the budget for such samples.
 
         Raises:
             RecipeError: a setting is unknown or out of range, or nothing fits the budget.
@@ -125,7 +125,8 @@ class FitSettings:
         tallying = sum(bool(node.tallies) for node in graph.nodes)
         if self.tally_budget is None or not tallying:
             return recipe
-        return recipe.within(self.tally_budget, tallying, classes)
+        classes = len({sample.label for sample in samples})
+        return recipe.within(self.tally_budget, tallying, classes, len(samples))
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:
@@ -163,8 +164,7 @@ def fit_store(
             decoded, the same call goes on after what was encoded before it.
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
-    classes = len({sample.label for sample in dataset.samples})
-    tally = settings.build_tally_recipe(graph, classes)
+    tally = settings.build_tally_recipe(graph, dataset.samples)
     assignment = Assignment(graph, settings.seed)
     for sample in dataset.samples:
         assignment.shard_of(sample)

@@ -126,11 +126,9 @@ def tally_nodes(
     found: dict[int, Tally] = {}
     for members in groups.values():
         stack = [projections[node] for node in members]
-        totals = [
-            Tally.empty(projection.features, setting.nodes.tally.capacity) for projection in stack
-        ]
+        totals = [Tally.empty(projection.features) for projection in stack]
         for rows, labels in _blocks(setting.graph.nodes[members[0]].tallies, content_of):
-            parts = tally_all(stack, rows, labels, capacity=setting.nodes.tally.capacity)
+            parts = tally_all(stack, rows, labels)
             totals = [total.merge(part) for total, part in zip(totals, parts, strict=True)]
         found.update(zip(members, totals, strict=True))
     return found

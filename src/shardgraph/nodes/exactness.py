@@ -94,7 +94,7 @@ def _solve_holds(features: int) -> bool:
     for _ in range(2 * NODES):
         drawn = generator.integers(-127, 128, (SAMPLES, features), dtype=np.int8)
         labels = [str(label) for label in generator.integers(0, 5, SAMPLES)]
-        tallies.append(Tally.empty(features, SAMPLES).add(drawn, labels))
+        tallies.append(Tally.empty(features).add(drawn, labels))
     rule = HeadRule()
     several = solve_all(tallies, rule, workers=2)
     alone = [solve_all([tally], rule, workers=1)[0] for tally in reversed(tallies)]

@@ -25,9 +25,14 @@ import safetensors.numpy
 import torch
 
 from shardgraph import runtime
-from shardgraph.errors import RecipeError, StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.errors import StoreDamagedError, StoreFormatError, UsageError
 from shardgraph.identity import canonical_json
-from shardgraph.nodes.projection import FEATURE_LIMIT, Projection, Projections
+from shardgraph.nodes.projection import (
+    EXACT_FLOAT64,
+    FEATURE_LIMIT,
+    Projection,
+    Projections,
+)
 from shardgraph.nodes.tokens import TokenRows
 
 FORMAT = "shardgraph-tally-1"
@@ -39,21 +44,24 @@ BLOCK_ROWS = 1024
 LARGEST_SUM = FEATURE_LIMIT**2
 """Most that one sample can add to any entry of a tally."""
 
+MOST_SAMPLES = (EXACT_FLOAT64 - 1) // LARGEST_SUM
+"""Samples up to which every entry is also exact in float64, in which heads are solved."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
     """Sums over the samples that one node tallies. Immutable: operations return a new tally.
 
     Attributes:
-        capacity: most samples it may ever hold; decides the integer type, int32 up to 133,144
-            samples and int64 beyond, so that no entry can overflow.
         classes: sorted labels with at least one sample.
         gram: [F * (F + 1) / 2], upper triangle of sum f f^T, row by row.
         moment: [C, F], sum of f per class.
         counts: int64 [C], samples per class.
+
+    ``gram`` and ``moment`` have the type that `entry_dtype` gives for the samples held, so that no
+    entry can overflow and the bytes remember no larger tally of before.
     """
 
-    capacity: int
     classes: tuple[str, ...]
     gram: np.ndarray
     moment: np.ndarray
@@ -64,15 +72,11 @@ class Tally:
             array.flags.writeable = False
 
     @classmethod
-    def empty(cls, features: int, capacity: int) -> Tally:
-        """The tally of no samples, for ``features`` integers per sample.
-
-        Raises:
-            RecipeError: ``capacity`` is not positive, or too large even for int64.
-        """
-        dtype = entry_dtype(capacity)
+    def empty(cls, features: int) -> Tally:
+        """The tally of no samples, for ``features`` integers per sample."""
+        dtype = entry_dtype(0)
         triangle = np.zeros(features * (features + 1) // 2, dtype)
-        return cls(capacity, (), triangle, np.zeros((0, features), dtype), np.zeros(0, np.int64))
+        return cls((), triangle, np.zeros((0, features), dtype), np.zeros(0, np.int64))
 
     @property
     def features(self) -> int:
@@ -93,7 +97,7 @@ class Tally:
         """With the samples of int8 features [n, F] and their labels.
 
         Raises:
-            UsageError: shapes do not fit, or the capacity is exceeded.
+            UsageError: shapes do not fit, or there are more samples than `MOST_SAMPLES`.
         """
         return self.merge(self._of(features, labels))
 
@@ -110,7 +114,7 @@ class Tally:
         """Without the samples of ``other``; a class whose last sample goes disappears.
 
         Raises:
-            UsageError: the tallies differ in features or capacity.
+            UsageError: the tallies differ in features.
             StoreDamagedError: the samples cannot all have been in the tally. Not every such
                 mistake can be seen.
         """
@@ -118,34 +122,33 @@ class Tally:
         if not set(other.classes) <= set(self.classes):
             raise _damaged("it has no samples of a label to subtract")
         their_moment, their_counts = other._aligned(self.classes)
-        gram, moment = self.gram - other.gram, self.moment - their_moment
         counts = self.counts - their_counts
+        gram, moment = self.gram - other.gram, self.moment - their_moment
         live = counts > 0
         if (counts < 0).any() or moment[~live].any() or (gram[_diagonal(self.features)] < 0).any():
             raise _damaged("it does not hold the samples to subtract")
         classes = tuple(label for label, keep in zip(self.classes, live, strict=True) if keep)
-        return Tally(self.capacity, classes, gram, moment[live], counts[live])
+        dtype = entry_dtype(int(counts.sum()))
+        gram, moment = gram.astype(dtype, copy=False), moment[live].astype(dtype, copy=False)
+        return Tally(classes, gram, moment, counts[live])
 
     def merge(self, other: Tally) -> Tally:
         """The tally of both tallies' samples.
 
         Raises:
-            UsageError: the tallies differ in features or capacity, or the capacity is exceeded.
+            UsageError: the tallies differ in features, or hold more samples than `MOST_SAMPLES`.
         """
         self._check_alike(other)
-        if self.samples + other.samples > self.capacity:
-            raise UsageError(
-                f"More than {self.capacity} samples in one tally.",
-                advice="Create the store with a larger capacity.",
-            )
+        dtype = entry_dtype(self.samples + other.samples)
         classes = tuple(sorted({*self.classes, *other.classes}))
         mine, theirs = self._aligned(classes), other._aligned(classes)
-        moment, counts = mine[0] + theirs[0], mine[1] + theirs[1]
-        return Tally(self.capacity, classes, self.gram + other.gram, moment, counts)
+        gram = np.add(self.gram, other.gram, dtype=dtype)
+        moment = np.add(mine[0], theirs[0], dtype=dtype)
+        return Tally(classes, gram, moment, mine[1] + theirs[1])
 
     def _check_alike(self, other: Tally) -> None:
-        if (self.features, self.capacity) != (other.features, other.capacity):
-            raise UsageError("Tallies of different features or capacity cannot be combined.")
+        if self.features != other.features:
+            raise UsageError("Tallies of different features cannot be combined.")
 
     def _aligned(self, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Moment and counts with a row for each of ``classes``, which include its own."""
@@ -165,34 +168,31 @@ class Tally:
                 f"Features of shape {features.shape} and type {features.dtype} do not fit.",
                 advice=f"Give int8 features [{len(labels)}, {self.features}].",
             )
-        if len(labels) > self.capacity:
-            raise UsageError(f"More than {self.capacity} samples in one tally.")
         classes = tuple(sorted(set(labels)))
         number = {label: i for i, label in enumerate(classes)}
         targets = np.fromiter((number[label] for label in labels), np.int64, len(labels))
-        dtype = torch.int32 if self.gram.dtype == np.dtype(np.int32) else torch.int64
-        gram, moment = _sums(features, targets, len(classes), dtype)
+        gram, moment = _sums(features, targets, len(classes), entry_dtype(len(labels)))
         counts = np.bincount(targets, minlength=len(classes)).astype(np.int64)
-        return Tally(self.capacity, classes, gram, moment, counts)
+        return Tally(classes, gram, moment, counts)
 
 
-def entry_dtype(capacity: int) -> np.dtype[np.signedinteger]:
-    """The smallest integer type in which no tally of ``capacity`` samples can overflow.
+def entry_dtype(samples: int) -> np.dtype[np.signedinteger]:
+    """The smallest integer type in which no sum over so many samples can overflow.
+
+    int32 up to 133,144 samples, int64 up to `MOST_SAMPLES`.
 
     Raises:
-        RecipeError: ``capacity`` is not positive, or too large even for int64.
+        UsageError: there are more.
     """
-    if capacity < 1:
-        raise RecipeError(f"A tally of {capacity} samples.", advice="Give at least 1.")
-    for dtype in (np.dtype(np.int32), np.dtype(np.int64)):
-        if capacity * LARGEST_SUM <= np.iinfo(dtype).max:
-            return dtype
-    raise RecipeError(f"A tally cannot hold {capacity} samples.")
+    if samples > MOST_SAMPLES:
+        raise UsageError(f"{samples} samples are more than a tally can sum exactly.")
+    small = samples * LARGEST_SUM <= np.iinfo(np.int32).max
+    return np.dtype(np.int32 if small else np.int64)
 
 
-def bytes_needed(features: int, classes: int, capacity: int) -> int:
+def bytes_needed(features: int, classes: int, samples: int) -> int:
     """Bytes of the sums of one tally: gram once, and a row of F and a count for each class."""
-    size = entry_dtype(capacity).itemsize
+    size = entry_dtype(samples).itemsize
     return size * (features * (features + 1) // 2 + classes * features) + 8 * classes
 
 
@@ -201,7 +201,6 @@ def tally_all(
     rows: TokenRows,
     labels: Sequence[str],
     *,
-    capacity: int,
     dtype: torch.dtype = torch.float32,
     workers: int | None = None,
 ) -> list[Tally]:
@@ -215,7 +214,6 @@ def tally_all(
         projections: one per node.
         rows: activations of the samples, in any order.
         labels: their labels, in the same order.
-        capacity: see `Tally`.
         dtype: in which features are computed; float64 is for machines whose float32 products are
             not exact (`shardgraph.nodes.exactness`), and gives the same bits.
         workers: threads that share the nodes, by default one per core. Changes no bit.
@@ -223,7 +221,7 @@ def tally_all(
     While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
 
     Raises:
-        UsageError: rows and labels differ in number, or the capacity is exceeded.
+        UsageError: rows and labels differ in number.
     """
     if len(rows) != len(labels):
         raise UsageError(f"There are {len(rows)} samples but {len(labels)} labels.")
@@ -232,7 +230,7 @@ def tally_all(
     cuts = [len(projections) * i // count for i in range(count + 1)] if count else [0]
     parts = [projections[begin:end] for begin, end in pairwise(cuts)]
     with runtime.pinned_threads(), ThreadPoolExecutor(max(1, count)) as pool:
-        done = pool.map(lambda part: _tally_part(part, rows, labels, capacity, dtype), parts)
+        done = pool.map(lambda part: _tally_part(part, rows, labels, dtype), parts)
         return [tally for part in done for tally in part]
 
 
@@ -240,11 +238,10 @@ def _tally_part(
     projections: Sequence[Projection],
     rows: TokenRows,
     labels: Sequence[str],
-    capacity: int,
     dtype: torch.dtype,
 ) -> list[Tally]:
     stack = Projections(projections, dtype)
-    tallies = [Tally.empty(stack.features, capacity) for _ in projections]
+    tallies = [Tally.empty(stack.features) for _ in projections]
     for begin in range(0, len(labels), BLOCK_ROWS):
         block = labels[begin : begin + BLOCK_ROWS]
         features = stack(rows.gather(np.arange(begin, begin + len(block)))).numpy()
@@ -253,15 +250,16 @@ def _tally_part(
 
 
 def _sums(
-    features: np.ndarray, targets: np.ndarray, classes: int, dtype: torch.dtype
+    features: np.ndarray, targets: np.ndarray, classes: int, dtype: np.dtype[np.signedinteger]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Upper triangle of sum f f^T and per-class sums, as integers of ``dtype``."""
     exact = torch.from_numpy(features).to(torch.float64)
     chosen = torch.zeros((classes, len(targets)), dtype=torch.float64)
     chosen[torch.from_numpy(targets), torch.arange(len(targets))] = 1
-    gram = (exact.T @ exact).to(dtype).view(-1).numpy()
-    moment = (chosen @ exact).to(dtype).numpy()
-    return np.take(gram, upper_triangle(features.shape[1])), moment
+    gram = (exact.T @ exact).view(-1).numpy()
+    moment = (chosen @ exact).numpy()
+    triangle = np.take(gram, upper_triangle(features.shape[1]))
+    return triangle.astype(dtype), moment.astype(dtype)
 
 
 @functools.cache
@@ -280,11 +278,7 @@ def _diagonal(width: int) -> np.ndarray:
 
 def to_bytes(tally: Tally) -> bytes:
     """The tally as a safetensors file; equal tallies give equal bytes on every machine."""
-    about = {
-        "capacity": tally.capacity,
-        "classes": list(tally.classes),
-        "format": FORMAT,
-    }
+    about = {"classes": list(tally.classes), "format": FORMAT}
     arrays = {"gram": tally.gram, "moment": tally.moment, "counts": tally.counts}
     # One metadata entry: the library writes several in an order of its own.
     return safetensors.numpy.save(arrays, {"tally": canonical_json(about).decode()})
@@ -303,7 +297,7 @@ def from_bytes(data: bytes) -> Tally:
         arrays = safetensors.numpy.load(data)
         found, classes = about["format"], tuple(about["classes"])
         parts = (arrays["gram"], arrays["moment"], arrays["counts"])
-        tally = Tally(int(about["capacity"]), classes, *parts)
+        tally = Tally(classes, *parts)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _damaged("the bytes are not a tally") from error
     if found != FORMAT:
@@ -316,18 +310,19 @@ def from_bytes(data: bytes) -> Tally:
 
 
 def _check(tally: Tally) -> None:
-    dtype = entry_dtype(tally.capacity)
-    if tally.moment.ndim != 2 or {tally.gram.dtype, tally.moment.dtype} != {dtype}:
+    if tally.moment.ndim != 2 or tally.counts.ndim != 1 or tally.counts.dtype != np.int64:
+        raise _damaged("its arrays have the wrong type")
+    if (tally.counts < 1).any() or (tally.counts > MOST_SAMPLES).any():
+        raise _damaged("it holds an impossible number of samples")
+    if {tally.gram.dtype, tally.moment.dtype} != {entry_dtype(tally.samples)}:
         raise _damaged("its arrays have the wrong type")
     classes, features = tally.moment.shape
     if tally.gram.shape != (features * (features + 1) // 2,):
         raise _damaged("shapes of its arrays contradict each other")
-    if tally.counts.dtype != np.int64 or tally.counts.shape != (len(tally.classes),):
+    if tally.counts.shape != (len(tally.classes),):
         raise _damaged("its counts do not fit its classes")
     if len(tally.classes) != classes or list(tally.classes) != sorted(set(tally.classes)):
         raise _damaged("its class list is unsorted, has doubles or the wrong length")
-    if (tally.counts < 1).any() or tally.samples > tally.capacity:
-        raise _damaged("it holds an impossible number of samples")
 
 
 def _damaged(reason: str) -> StoreDamagedError:

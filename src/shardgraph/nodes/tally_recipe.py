@@ -10,7 +10,7 @@ from typing import Any
 
 from shardgraph.errors import RecipeError
 from shardgraph.nodes.closed_form import HeadRule
-from shardgraph.nodes.tally import bytes_needed, entry_dtype
+from shardgraph.nodes.tally import bytes_needed
 
 REPRESENTATIONS = ("trained", "discriminant", "random")
 """What a node's attention comes from: gradient descent on what it reads, class scatter of what it
@@ -29,7 +29,6 @@ class TallyRecipe:
         heads: attention vectors of a discriminant or random node, even.
         value_width: integers per attention vector; heads * value_width features in all.
         sharpness: spread of the attention logits.
-        capacity: most samples that a node may ever tally; decides the integer type of its sums.
         shrinkage, prior_count, spread: of the head, see `HeadRule`.
 
     Raises:
@@ -40,7 +39,6 @@ class TallyRecipe:
     heads: int = 32
     value_width: int = 16
     sharpness: float = 1.5
-    capacity: int = 133_143
     shrinkage: float = 0.02
     prior_count: float = 6.0
     spread: float = 22.0
@@ -58,7 +56,6 @@ class TallyRecipe:
             )
         if not 0 < self.sharpness < math.inf:
             raise RecipeError(f"A sharpness of {self.sharpness} is not possible.")
-        entry_dtype(self.capacity)
         self.head_rule()
 
     @property
@@ -70,19 +67,21 @@ class TallyRecipe:
         """The settings of the head."""
         return HeadRule(self.shrinkage, self.prior_count, self.spread)
 
-    def bytes_per_node(self, classes: int) -> int:
-        """Bytes of one node's sums for so many classes."""
-        return bytes_needed(self.features, classes, self.capacity)
+    def bytes_per_node(self, classes: int, samples: int) -> int:
+        """Bytes of one node's sums over so many samples of so many classes."""
+        return bytes_needed(self.features, classes, samples)
 
-    def within(self, budget: int, nodes: int, classes: int) -> TallyRecipe:
+    def within(self, budget: int, nodes: int, classes: int, samples: int) -> TallyRecipe:
         """This recipe, narrowed until the sums of ``nodes`` nodes take at most ``budget`` bytes.
+
+        ``classes`` and ``samples`` are the most that a node tallies.
 
         Raises:
             RecipeError: not even the narrowest nodes fit.
         """
         for width in range(self.value_width, 0, -1):
             narrowed = dataclasses.replace(self, value_width=width)
-            if nodes * narrowed.bytes_per_node(classes) <= budget:
+            if nodes * narrowed.bytes_per_node(classes, samples) <= budget:
                 return narrowed
         raise RecipeError(
             f"The tallies of {nodes} nodes and {classes} classes do not fit {budget} bytes.",
