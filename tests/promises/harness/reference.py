@@ -93,18 +93,16 @@ class Reference:
                 data = _activation_file(held)
                 files[_name("activations", shard, data)] = data
                 labels = rfc8785.dumps(dict(Counter(being.label for being in held)))
-                terms.append([shard, _sha(data), _sha(_lines(held)), len(held), _sha(labels)])
+                terms.append([shard, _sha(data), _sha(_lines(held)), len(held), labels.decode()])
         for node, data in self._fit(self._read_by_nodes(shards), live).items():
             files[_name("nodes", node, data)] = data
             nodes.append([node, _sha(data)])
-        whole = {
-            "config": self._digest_of(config),
-            "nodes": nodes,
-            "shards": terms,
-            "tallies": [],
-        }
+        blobs = [("nodes", *row) for row in nodes]
+        blobs += [("activations", shard, data) for shard, data, *_ in terms]
+        rows = [("config", self._digest_of(config)), *sorted(blobs)]
+        rows += [("shard", shard, *rest) for shard, _, *rest in terms]
         classes = tuple(sorted({being.label for held in shards for being in held}))
-        return Expected(files, _sha(rfc8785.dumps(whole)), classes)
+        return Expected(files, _sha(_json_lines(rows)), classes)
 
     def _digest_of(self, config: Mapping[str, Any]) -> str:
         if self._config[0] is not config:
@@ -152,8 +150,11 @@ def _activation_file(held: Sequence[Being]) -> bytes:
 
 
 def _lines(held: Sequence[Being]) -> bytes:
-    rows = [[being.id, being.label, being.owner, being.source] for being in held]
-    return b"".join(rfc8785.dumps(row) + b"\n" for row in rows)
+    return _json_lines([(being.id, being.label, being.owner, being.source) for being in held])
+
+
+def _json_lines(rows: Sequence[Sequence[Any]]) -> bytes:
+    return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
 def _name(folder: str, number: int, data: bytes) -> str:
