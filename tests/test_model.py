@@ -18,6 +18,7 @@ from shardgraph.errors import (
     StoreExistsError,
     UnknownIdError,
 )
+from shardgraph.forgetting import reading
 from shardgraph.graph.topologies import ring
 from shardgraph.identity import SampleId
 from shardgraph.store import Store
@@ -212,3 +213,35 @@ def test_a_copy_is_a_store_of_its_own(model: SafeModel, tmp_path: Path) -> None:
         assert copy.status()["samples"] == 40
         copy.forget(ForgetRequest.of(owners=["u1"]))
         assert copy.store.digest() == model.store.digest()
+
+
+def test_heads_are_ready_when_a_generation_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[int] = []
+    plain = reading.solve_all
+    monkeypatch.setattr(
+        reading,
+        "solve_all",
+        lambda tallies, rule: [solved.append(len(tallies)), plain(tallies, rule)][1],
+    )
+    settings = FitSettings(shards=4, graph="tallied:3", tally={"heads": 2, "value_width": 4})
+    fitted, _ = SafeModel.fit(data(), tmp_path / "store", settings)
+    with fitted:
+        fitted.forget(ForgetRequest.of(samples=["1"]))
+        assert sum(solved) == 0, "nobody has asked this process for an answer"
+        before = fitted.snapshot()
+        assert sum(solved) == 3
+        fitted.forget(ForgetRequest.of(samples=["2"]))
+        assert sum(solved) == 6
+        after = fitted.snapshot()
+        assert sum(solved) == 6, "the answer had to wait for heads"
+        assert after.view.generation == before.view.generation + 1
+        tokens = fitted.encode(data())
+        assert (
+            after.answer(tokens).probabilities.tobytes()
+            != before.answer(tokens).probabilities.tobytes()
+        )
+        with SafeModel.open(tmp_path / "store") as reader:
+            again = reader.answer(tokens)
+        assert again.probabilities.tobytes() == after.answer(tokens).probabilities.tobytes()

@@ -247,7 +247,7 @@ class SafeModel:
                 request.key, "forget", [item.id for item in records], plan.fenced, days=request.days
             )
             samples, fenced = len(records), time.perf_counter() - started
-        carried = resume(self.store, _node_progress(progress), self._answerer.cache)
+        carried = resume(self.store, _node_progress(progress), self._answerer)
         outcome = self._outcome("forget", Added(carried, samples, 0, ()), started)
         published = None if carried is None else carried.published_at - started
         return replace(
@@ -269,7 +269,7 @@ class SafeModel:
         with self._change:
             started = time.perf_counter()
             if self.store.unfinished():  # resuming also clears what an interrupted add has staged
-                resume(self.store, _node_progress(progress), self._answerer.cache)
+                resume(self.store, _node_progress(progress), self._answerer)
             added = add_samples(self.store, _dataset(data), self.backbone, on_bad_file, progress)
             return self._outcome("add", added, started)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shardgraph.forgetting.reading import NodeCache, StoreReader
-from shardgraph.nodes.closed_form import solve_all
+from shardgraph.identity import NodeId
+from shardgraph.nodes.closed_form import HeadRule
 from shardgraph.nodes.mixed import MixedEnsemble, TalliedNode
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.weights import NodeWeights
@@ -89,6 +90,22 @@ class Answerer:
                 self._snapshot = Snapshot(view, ensemble)
             return self._snapshot
 
+    def prepare(self, tallies: Mapping[str, Tally], rule: HeadRule) -> None:
+        """Solve heads that the next generation will need, where one was asked for here.
+
+        ``tallies`` are by the digest of their file.
+        """
+        if self._snapshot is not None:
+            self.cache.solve(tallies, rule)
+
+    def refresh(self) -> None:
+        """Take the current snapshot at once, where one was asked for here.
+
+        What was in memory of the generation before is let go.
+        """
+        if self._snapshot is not None:
+            self.snapshot()
+
     def _load(self, view: View) -> MixedEnsemble:
         reader = StoreReader(self._store, view, self.cache)
         keys: dict[int, tuple[str | None, ...]] = {
@@ -104,12 +121,13 @@ class Answerer:
         fresh = load_members(reader, [node for node in keys if node not in held])
         held |= {node: (keys[node], member) for node, member in fresh.items()}
         self._members = held
-        self.cache.keep(view.nodes.values())
+        self.cache.keep(view)
         members = [member for _, (_, member) in sorted(held.items())]
         return MixedEnsemble(
             [member for member in members if isinstance(member, NodeWeights)],
             [member for member in members if isinstance(member, TalliedNode)],
             view.labels(),
+            like=self._snapshot.ensemble if self._snapshot is not None else None,
         )
 
 
@@ -119,18 +137,20 @@ def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]
     Raises:
         StoreDamagedError: a file is missing or damaged.
     """
+    digests, cache = reader.view.tallies, reader.cache
+    unsolved = [
+        node for node in nodes if node in digests and cache.head(digests[NodeId(node)]) is None
+    ]
+    rule = reader.setting.nodes.tally.head_rule()
+    cache.solve({digests[NodeId(node)]: reader.tally(node) for node in unsolved}, rule)
     found: dict[int, Member] = {}
-    tallies: dict[int, Tally] = {}
     for node in nodes:
-        if node in reader.view.tallies:
-            tally = reader.tally(node)
-            if tally.samples:
-                tallies[node] = tally
+        if node in digests:
+            head = cache.head(digests[NodeId(node)])
+            if head is not None:
+                found[node] = TalliedNode(node, reader.projection(node), head)
         else:
             representation = reader.representation(node)
             if isinstance(representation, NodeWeights):
                 found[node] = representation
-    heads = solve_all(list(tallies.values()), reader.setting.nodes.tally.head_rule())
-    for node, head in zip(tallies, heads, strict=True):
-        found[node] = TalliedNode(node, reader.projection(node), head)
     return found

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from shardgraph.activations.blob import open_blob, write_blob
-from shardgraph.forgetting.reading import NodeCache, StoreReader, empty_content
+from shardgraph.forgetting.answer import Answerer
+from shardgraph.forgetting.reading import StoreReader, empty_content
 from shardgraph.forgetting.receipt import head_signer, receipt_entry
 from shardgraph.forgetting.refit import NodeProgress, ShardContent, fit_nodes
 from shardgraph.forgetting.retally import ShardChange, retally
 from shardgraph.identity import SampleId, order_key
-from shardgraph.nodes.tally import to_bytes
+from shardgraph.nodes.tally import Tally, to_bytes
 from shardgraph.store import Change, Record, Request, Store
 
 Rows = Callable[[int], np.ndarray]
@@ -51,7 +53,7 @@ class Carried:
 
 
 def resume(
-    store: Store, progress: NodeProgress | None = None, cache: NodeCache | None = None
+    store: Store, progress: NodeProgress | None = None, answerer: Answerer | None = None
 ) -> Carried | None:
     """Carry every unfinished request to its receipt, together; None if there was none.
 
@@ -61,7 +63,7 @@ def resume(
     waiting = [item for item in store.unfinished() if item.state in ("accepted", "refitted")]
     carried = None
     if waiting:
-        carried = _publish_without(store, waiting, progress, cache)
+        carried = _publish_without(store, waiting, progress, answerer)
     clean_up(store)
     return carried
 
@@ -81,13 +83,13 @@ def _publish_without(
     store: Store,
     requests: Sequence[Request],
     progress: NodeProgress | None,
-    cache: NodeCache | None,
+    answerer: Answerer | None,
 ) -> Carried:
     removed = {sample for request in requests for sample in request.samples}
     ids = tuple(request.id for request in requests)
     shards = {record.shard for record in store.pending_records()}
     return publish_change(
-        store, shards, removed=removed, requests=ids, progress=progress, cache=cache
+        store, shards, removed=removed, requests=ids, progress=progress, answerer=answerer
     )
 
 
@@ -100,7 +102,7 @@ def publish_change(
     rows: Rows | None = None,
     requests: tuple[int, ...] = (),
     progress: NodeProgress | None = None,
-    cache: NodeCache | None = None,
+    answerer: Answerer | None = None,
 ) -> Carried:
     """Write the shards that change, refit the closure of their readers, publish.
 
@@ -112,9 +114,10 @@ def publish_change(
         rows: see above.
         requests: the requests that this change carries out.
         progress: see `NodeProgress`.
-        cache: projections that are in memory already.
+        answerer: who answers from this process. It gets the heads of new tallies ready while
+            files are made durable, and loads the new generation as soon as there is one.
     """
-    reader = StoreReader(store, store.view(), cache)
+    reader = StoreReader(store, store.view(), answerer.cache if answerer else None)
     layouts = _layouts(reader, sorted(set(touched)), frozenset(removed), added)
     digests = {shard: _write(reader, shard, layout, rows) for shard, layout in layouts.items()}
     store.sync()
@@ -125,18 +128,23 @@ def publish_change(
 
     closure = _closure(reader, layouts)
     fitted = fit_nodes(closure.refit, reader.setting, content_of, progress)
-    tallies = _retallied(reader, closure.subtract, layouts, changed)
+    retallied = _retallied(reader, closure.subtract, layouts, changed)
     nodes: dict[int, str | None] = dict.fromkeys(closure.dropped)
     nodes |= {node: store.put("nodes", node, data.weights) for node, data in fitted.items()}
     tallied: dict[int, str | None] = {
         node: None for node in closure.dropped if node in reader.view.tallies
     }
-    tallied |= {node: store.put("tallies", node, data) for node, data in tallies.items()}
+    tallied |= {node: digest for node, (digest, _) in retallied.items()}
     for node, data in fitted.items():
         if data.tally is not None:
             tallied[node] = store.put("tallies", node, data.tally)
-    if requests:
-        store.mark_refitted(requests)
+    with ThreadPoolExecutor(1) as pool:
+        durable = pool.submit(store.mark_refitted, requests) if requests else None
+        if answerer is not None:
+            rule = reader.setting.nodes.tally.head_rule()
+            answerer.prepare(dict(retallied.values()), rule)
+        if durable is not None:
+            durable.result()
     generation = store.publish(
         Change(
             requests=requests,
@@ -146,6 +154,8 @@ def publish_change(
             tallies=tallied,
         )
     )
+    if answerer is not None:
+        answerer.refresh()
     return Carried(
         generation,
         closure.refit,
@@ -190,16 +200,19 @@ def _retallied(
     nodes: Sequence[int],
     layouts: Mapping[int, Sequence[_Row]],
     changed: Mapping[int, ShardContent],
-) -> dict[int, bytes]:
-    """The new tallies of nodes that only tally what changed, as bytes."""
+) -> dict[int, tuple[str, Tally]]:
+    """Write the new tallies of nodes that only tally what changed; digest and tally of each."""
     if not nodes:
         return {}
     changes = {
         shard: _shard_change(reader.content(shard), layout, changed[shard])
         for shard, layout in layouts.items()
     }
-    found = retally((reader.tally_node(node) for node in nodes), changes)
-    return {node: to_bytes(tally) for node, tally in found.items()}
+
+    def keep(node: int, tally: Tally) -> tuple[str, Tally]:
+        return reader.store.put("tallies", node, to_bytes(tally)), tally
+
+    return retally((reader.tally_node(node) for node in nodes), changes, keep)
 
 
 def _shard_change(old: ShardContent, layout: Sequence[_Row], new: ShardContent) -> ShardChange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from shardgraph.forgetting.retally import TallyNode
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.identity import NodeId, ShardId
 from shardgraph.nodes import representation as representations
+from shardgraph.nodes.closed_form import ClosedFormHead, HeadRule, solve_all
 from shardgraph.nodes.projection import Projection
 from shardgraph.nodes.recipe import Recipe
 from shardgraph.nodes.representation import Representation, Settings, projection_of
@@ -46,13 +47,15 @@ def fit_setting(config: StoreConfig) -> FitSetting:
 
 
 class NodeCache:
-    """Projections in memory by the digest of their file, so that one is not read twice.
+    """What is in memory by the digest of its file, so that it is not worked out twice.
 
-    `keep` drops all but those of the current generation.
+    Projections of nodes, and heads solved from tallies. `keep` drops all but those of the current
+    generation.
     """
 
     def __init__(self) -> None:
         self._projections: dict[str, Projection] = {}
+        self._heads: dict[str, ClosedFormHead] = {}
 
     def projection(self, digest: str, load: Callable[[], Projection]) -> Projection:
         """The projection of the file with this digest, loaded if it is not here."""
@@ -60,12 +63,21 @@ class NodeCache:
             self._projections[digest] = load()
         return self._projections[digest]
 
-    def keep(self, digests: Iterable[str]) -> None:
-        """Forget every projection whose file is not among these."""
-        wanted = set(digests)
-        self._projections = {
-            digest: held for digest, held in self._projections.items() if digest in wanted
-        }
+    def solve(self, tallies: Mapping[str, Tally], rule: HeadRule) -> None:
+        """Solve the heads of tallies by the digest of their file; empty tallies have none."""
+        filled = {digest: tally for digest, tally in tallies.items() if tally.samples}
+        heads = solve_all(list(filled.values()), rule)
+        self._heads |= dict(zip(filled, heads, strict=True))
+
+    def head(self, digest: str) -> ClosedFormHead | None:
+        """The head solved from the tally in the file with this digest, if it is here."""
+        return self._heads.get(digest)
+
+    def keep(self, view: View) -> None:
+        """Forget whatever comes from files that are not of this generation."""
+        nodes, tallies = set(view.nodes.values()), set(view.tallies.values())
+        self._projections = {key: it for key, it in self._projections.items() if key in nodes}
+        self._heads = {key: it for key, it in self._heads.items() if key in tallies}
 
 
 class StoreReader:
@@ -77,7 +89,7 @@ class StoreReader:
     """
 
     def __init__(self, store: Store, view: View, cache: NodeCache | None = None) -> None:
-        self._cache = cache or NodeCache()
+        self.cache = cache or NodeCache()
         self.store = store
         self.view = view
         config = view.config
@@ -101,7 +113,7 @@ class StoreReader:
     def projection(self, node: int) -> Projection:
         """What gives a node's integer features."""
         digest = self.view.nodes[NodeId(node)]
-        return self._cache.projection(digest, lambda: projection_of(self.representation(node)))
+        return self.cache.projection(digest, lambda: projection_of(self.representation(node)))
 
     def tally(self, node: int) -> Tally:
         """The tally of a node; verified against its digest."""
@@ -110,8 +122,8 @@ class StoreReader:
 
     def tally_node(self, node: int) -> TallyNode:
         """A node that only tallies, as `retally` takes it."""
-        projection = projection_of(self.representation(node))
-        return TallyNode(node, self.setting.graph.nodes[node].tallies, projection, self.tally(node))
+        tallies = self.setting.graph.nodes[node].tallies
+        return TallyNode(node, tallies, self.projection(node), lambda: self.tally(node))
 
     def _content(self, shard: int) -> ShardContent:
         state = self.view.shards.get(ShardId(shard))

@@ -7,15 +7,17 @@ so the result has the bytes of a tally that never held the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from shardgraph import runtime
 from shardgraph.nodes.projection import Projection, Projections
 from shardgraph.nodes.tally import BLOCK_ROWS, Tally
+from shardgraph.nodes.tokens import TokenRows
 from shardgraph.store import Record
 
 NODES_AT_ONCE = 16
@@ -34,16 +36,30 @@ class ShardChange:
 
 @dataclass(frozen=True)
 class TallyNode:
-    """A node that only tallies: its projection, and its sums before the change."""
+    """A node that only tallies: its projection, and what loads its sums before the change."""
 
     node: int
     tallies: tuple[int, ...]
     projection: Projection
-    tally: Tally
+    load: Callable[[], Tally]
 
 
-def retally(nodes: Iterable[TallyNode], changes: Mapping[int, ShardChange]) -> dict[int, Tally]:
-    """The tally of each node after the changes, by node. Many samples make one subtraction.
+Kept = TypeVar("Kept")
+
+
+def retally(
+    nodes: Iterable[TallyNode],
+    changes: Mapping[int, ShardChange],
+    keep: Callable[[int, Tally], Kept],
+) -> dict[int, Kept]:
+    """What ``keep`` makes of each node and its tally after the changes, by node.
+
+    All samples that a node loses make one subtraction, from however many shards they go.
+
+    Args:
+        nodes: the nodes.
+        changes: by shard.
+        keep: called once per node, from several threads.
 
     Raises:
         StoreDamagedError: a tally does not hold what it should lose.
@@ -58,34 +74,39 @@ def retally(nodes: Iterable[TallyNode], changes: Mapping[int, ShardChange]) -> d
         for start in range(0, len(members), NODES_AT_ONCE)
     ]
     with runtime.pinned_threads(), ThreadPoolExecutor(runtime.worker_count()) as pool:
-        found = pool.map(lambda part: _retally_alike(*part), parts)
-        return {node: tally for part in found for node, tally in part.items()}
+        done = pool.map(lambda part: _retally_alike(part[0], part[1], keep), parts)
+        return {node: kept for part in done for node, kept in part.items()}
 
 
 def _retally_alike(
-    members: Sequence[TallyNode], changes: Sequence[ShardChange]
-) -> dict[int, Tally]:
+    members: Sequence[TallyNode],
+    changes: Sequence[ShardChange],
+    keep: Callable[[int, Tally], Kept],
+) -> dict[int, Kept]:
     """The same for nodes of one shape that tally the same changed shards."""
     stack = Projections([member.projection for member in members])
-    tallies = [member.tally for member in members]
-    for change in changes:
-        for records, tokens, apply in (
-            (change.lost, change.lost_tokens, Tally.subtract),
-            (change.gained, change.gained_tokens, Tally.add),
-        ):
-            tallies = _apply(tallies, stack, records, tokens, apply)
-    return {member.node: tally for member, tally in zip(members, tallies, strict=True)}
+    tallies = [member.load() for member in members]
+    lost = [(change.lost, change.lost_tokens) for change in changes]
+    gained = [(change.gained, change.gained_tokens) for change in changes]
+    for features, labels in _blocks(stack, lost):
+        tallies = [t.subtract(own, labels) for t, own in zip(tallies, features, strict=True)]
+    for features, labels in _blocks(stack, gained):
+        tallies = [t.add(own, labels) for t, own in zip(tallies, features, strict=True)]
+    return {
+        member.node: keep(member.node, tally)
+        for member, tally in zip(members, tallies, strict=True)
+    }
 
 
-def _apply(
-    tallies: list[Tally],
-    stack: Projections,
-    records: Sequence[Record],
-    tokens: np.ndarray,
-    apply: Callable[[Tally, np.ndarray, Sequence[str]], Tally],
-) -> list[Tally]:
-    for start in range(0, len(records), BLOCK_ROWS):
-        labels = [record.label for record in records[start : start + BLOCK_ROWS]]
-        features = stack(tokens[start : start + BLOCK_ROWS]).numpy()
-        tallies = [apply(tally, own, labels) for tally, own in zip(tallies, features, strict=True)]
-    return tallies
+def _blocks(
+    stack: Projections, pieces: Sequence[tuple[Sequence[Record], np.ndarray]]
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Features [nodes, B, F] and labels of all samples of the pieces, a block at a time."""
+    filled = [(records, tokens) for records, tokens in pieces if records]
+    if not filled:
+        return
+    rows = TokenRows.of([(tokens, np.arange(len(records))) for records, tokens in filled])
+    labels = [record.label for records, _ in filled for record in records]
+    for start in range(0, len(labels), BLOCK_ROWS):
+        block = labels[start : start + BLOCK_ROWS]
+        yield stack(rows.gather(np.arange(start, start + len(block)))).numpy(), block

@@ -29,7 +29,7 @@ import torch
 from shardgraph import runtime
 from shardgraph.errors import RecipeError, StoreDamagedError, UsageError
 from shardgraph.nodes.projection import FEATURE_UNIT, TOKEN_UNIT, Projection
-from shardgraph.nodes.tally import Tally, upper_triangle
+from shardgraph.nodes.tally import Tally, square_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,15 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
         raise UsageError("A tally of no samples has no head.", advice="Leave its node out.")
     counts = torch.from_numpy(tally.counts.astype(np.float64)).unsqueeze(1)
     moment = torch.from_numpy(tally.moment.astype(np.float64))
+    gram = np.take(tally.gram, square_positions(tally.features)).astype(np.float64)
+    scatter = torch.from_numpy(gram)
+    trace = float(scatter.trace())
     mean = moment.sum(dim=0, keepdim=True) / counts.sum()
-    toward = (moment / counts - mean) * (counts / (counts + rule.prior_count))
-    scatter, trace = _scatter(tally, moment, counts)
+    own_mean = moment / counts
+    toward = (own_mean - mean) * (counts / (counts + rule.prior_count))
     if trace == 0:
         return _head(tally, torch.zeros_like(toward), mean, toward)
+    scatter.sub_(moment.T @ own_mean)
     scatter.diagonal().add_(rule.shrinkage * trace / tally.features)
     factor, failed = torch.linalg.cholesky_ex(scatter)
     if int(failed):
@@ -146,18 +150,6 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
     distance = float((weight * toward).sum(dim=1).mean())
     gain = rule.spread / distance if distance > 0 else 0.0
     return _head(tally, weight * gain, mean, toward)
-
-
-def _scatter(
-    tally: Tally, moment: torch.Tensor, counts: torch.Tensor
-) -> tuple[torch.Tensor, float]:
-    """Scatter within classes (lower triangle valid), and the trace of sum f f^T."""
-    size = tally.features
-    square = np.zeros(size * size, np.float64)
-    square[upper_triangle(size)] = tally.gram
-    upper = torch.from_numpy(square).view(size, size)
-    trace = float(upper.trace())
-    return upper.sub_(moment.T @ (moment / counts)).T, trace
 
 
 def _head(

@@ -39,15 +39,23 @@ class MixedEnsemble:
         trained: Sequence[NodeWeights],
         tallied: Sequence[TalliedNode],
         classes: Sequence[str],
+        *,
+        like: MixedEnsemble | None = None,
     ) -> None:
         """Nodes of both kinds, and the sorted labels that probabilities are over.
+
+        ``like`` is an earlier ensemble: projections that both hold are not laid out again.
 
         Raises:
             UsageError: the classes are not sorted and unique, or a node knows another class.
         """
         self._trained = Ensemble(trained, classes)
         self.classes = self._trained.classes
-        self._stacks = [_Stack(group, self.classes) for group in _of_equal_shape(tallied)]
+        laid_out = {} if like is None else like._laid_out
+        self._stacks = [_Stack(group, self.classes, laid_out) for group in _of_equal_shape(tallied)]
+        self._laid_out: Mapping[tuple[Projection, ...], Projections] = {
+            key: stack for part in self._stacks for key, stack in part.parts.items()
+        }
         self.nodes = (
             *self._trained.nodes,
             *(member.node for stack in self._stacks for member in stack.members),
@@ -84,7 +92,12 @@ class MixedEnsemble:
 class _Stack:
     """Tallied nodes whose projections have one shape."""
 
-    def __init__(self, members: Sequence[TalliedNode], classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        members: Sequence[TalliedNode],
+        classes: Sequence[str],
+        laid_out: Mapping[tuple[Projection, ...], Projections],
+    ) -> None:
         self.members = tuple(members)
         number = {label: column for column, label in enumerate(classes)}
         first = members[0].projection
@@ -93,10 +106,10 @@ class _Stack:
         for row, member in enumerate(members):
             self._place(row, member, number)
         self.known = torch.isfinite(self._bias[:, 0]).numpy()
-        self._project = [
-            Projections([member.projection for member in members[start : start + NODES_AT_ONCE]])
-            for start in range(0, len(members), NODES_AT_ONCE)
-        ]
+        cuts = range(0, len(members), NODES_AT_ONCE)
+        groups = [members[start : start + NODES_AT_ONCE] for start in cuts]
+        keys = [tuple(member.projection for member in group) for group in groups]
+        self.parts = {key: laid_out.get(key) or Projections(key) for key in keys}
 
     def _place(self, row: int, member: TalliedNode, number: Mapping[str, int]) -> None:
         """Put a node's head into the columns of its classes."""
@@ -104,18 +117,17 @@ class _Stack:
         unknown = set(head.classes) - set(number)
         if unknown:
             raise UsageError(f"Node {member.node} knows classes that are not listed.")
+        weight, bias = self._weight[row].numpy(), self._bias[row].numpy()
         if len(head.classes) == len(number):  # both sorted, so the columns are the same
-            self._weight[row] = torch.from_numpy(head.weight.copy())
-            self._bias[row] = torch.from_numpy(head.bias.copy())
+            weight[:], bias[:] = head.weight, head.bias
             return
         columns = [number[label] for label in head.classes]
-        self._weight[row][:, columns] = torch.from_numpy(head.weight.copy())
-        self._bias[row][:, columns] = torch.from_numpy(head.bias.copy())
+        weight[:, columns], bias[:, columns] = head.weight, head.bias
 
     def probabilities(self, tokens: np.ndarray) -> np.ndarray:
         """What each node says by itself: float32 [nodes, B, C]."""
         out = np.empty((len(self.members), len(tokens), self._weight.shape[2]), np.float32)
-        for part, project in enumerate(self._project):
+        for part, project in enumerate(self.parts.values()):
             nodes = slice(part * NODES_AT_ONCE, (part + 1) * NODES_AT_ONCE)
             features = project(tokens).to(torch.float32)
             scores = torch.baddbmm(self._bias[nodes], features, self._weight[nodes])

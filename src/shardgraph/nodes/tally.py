@@ -271,6 +271,15 @@ def upper_triangle(width: int) -> np.ndarray:
 
 
 @functools.cache
+def square_positions(width: int) -> np.ndarray:
+    """Where each entry of the symmetric [width, width] matrix lies in its packed triangle."""
+    rows, columns = np.triu_indices(width)
+    positions = np.empty((width, width), np.int64)
+    positions[rows, columns] = positions[columns, rows] = np.arange(len(rows))
+    return positions
+
+
+@functools.cache
 def _diagonal(width: int) -> np.ndarray:
     """Positions of the diagonal in the packed upper triangle."""
     return np.cumsum(np.concatenate([[0], np.arange(width, 1, -1)]))

@@ -6,6 +6,7 @@ plan of a deletion; only the store is left out, so that a comparison is not one 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -188,11 +189,12 @@ class ShardedModel:
                         node,
                         edges[node].tallies,
                         projection_of(self._learnt[node]),
-                        self._tallies[node],
+                        functools.partial(self._tallies.__getitem__, node),
                     )
                     for node in nodes
                 ],
                 changes,
+                lambda _node, tally: tally,
             )
         )
 
