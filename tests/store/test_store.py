@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from shardgraph.errors import (
 )
 from shardgraph.store import Store
 from shardgraph.store.database import Database
+from shardgraph.store.lock import WriterLock
 
 
 def closed(store: Store) -> Path:
@@ -325,3 +327,14 @@ def test_a_reader_without_permission_keeps_writers_out_while_it_reads(read_only)
         return 2
 
     assert unprivileged(work) == 0
+
+
+def test_a_store_that_cannot_be_understood_is_let_go(store) -> None:
+    store.close()
+    with closing(sqlite3.connect(store.path / "store.sqlite")) as database:
+        database.execute("UPDATE meta SET value = '{}' WHERE name = 'config'")
+        database.commit()
+    with pytest.raises(StoreDamagedError) as caught:
+        Store.open(store.path, "write")
+    WriterLock(store.path / "lock").release()  # free, although the error is still being held
+    assert caught.value.advice

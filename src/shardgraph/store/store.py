@@ -87,7 +87,7 @@ class Store:
             StoreLockedError: another process is writing there.
         """
         layout = Layout(Path(path).absolute())
-        return cls(layout, *begin(layout, config, wait))
+        return cls._holding(layout, *begin(layout, config, wait))
 
     @classmethod
     def open(cls, path: Path, mode: Mode = "read", *, wait: float = 0.0) -> Store:
@@ -103,7 +103,18 @@ class Store:
             StoreLockedError: write mode, and another process holds the lock.
         """
         layout = Layout(Path(path).absolute())
-        return cls(layout, *open_finished(layout, mode, wait))
+        return cls._holding(layout, *open_finished(layout, mode, wait))
+
+    @classmethod
+    def _holding(cls, layout: Layout, database: Database, lock: WriterLock | None) -> Store:
+        """The store over what was opened, which is let go where it cannot be read after all."""
+        try:
+            return cls(layout, database, lock)
+        except BaseException:
+            database.close()
+            if lock is not None:
+                lock.release()
+            raise
 
     def close(self) -> None:
         """Release the lock and the database. Blobs put but not published stay orphans."""
