@@ -134,6 +134,7 @@ STATUS = {
     "generation": 4,
     "digest": "cd" * 32,
     "requests": {"accepted": 1, "receipted": 2},
+    "slower": ["Nodes are trained one by one."],
     "late_requests": 0,
     "overdue_requests": 0,
     "pending_erasures": 1,
@@ -146,6 +147,7 @@ def test_status_is_one_line_a_fact() -> None:
     assert report.data is STATUS
     lines = {line[:12].strip(): line[12:] for line in report.text.splitlines()}
     assert lines["Samples"] == "1,442 (3 being forgotten)"
+    assert lines["Slower"] == "Nodes are trained one by one."
     assert lines["Graph"] == "ring:3: 64 shards with samples, 64 nodes (3 fenced)"
     assert lines["Requests"] == "1 accepted, 2 receipted"
     assert lines["On disk"] == "4.0 MB (activations 4.0 MB, nodes 2.0 kB)"

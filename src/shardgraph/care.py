@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardgraph import runtime
 from shardgraph.errors import StoreDamagedError, UsageError
 from shardgraph.options import file_option, json_option, store_option
 from shardgraph.receipts import receipt
@@ -49,7 +50,7 @@ def requests(store: Path, resuming: bool, as_json: bool) -> None:
 
 def _carry_on(store: Store) -> None:
     from shardgraph.forgetting.carry_out import resume
-    from shardgraph.model import check_environment
+    from shardgraph.forgetting.rebase import check_environment
 
     check_environment(store)
     with progress_bar() as progress:
@@ -286,6 +287,7 @@ def rebase(store: Path, dry_run: bool, as_json: bool) -> None:
     Example:
       shardgraph rebase --store my.store --dry-run
     """
+    from shardgraph.forgetting.machine import slower_paths
     from shardgraph.forgetting.rebase import plan_rebase
     from shardgraph.forgetting.rebase import rebase as rebase_store
     from shardgraph.store import Store
@@ -299,16 +301,22 @@ def rebase(store: Path, dry_run: bool, as_json: bool) -> None:
         click.echo(report.text, err=True)
         with progress_bar() as progress:
             rebase_store(held, progress)
-        status = held.status()
-    data = {**report.data, "generation": status.generation, "digest": status.digest}
+        status, config = held.status(), held.config
+    slower = slower_paths(config.settings, str(config.backbone["name"]))
+    data = {
+        **report.data,
+        "generation": status.generation,
+        "digest": status.digest,
+        "slower": slower,
+    }
     text = f"Rebased: generation {status.generation}, digest {status.digest[:16]}."
-    Report(data, text).print(as_json=as_json)
+    Report(data, "\n".join([text, *slower])).print(as_json=as_json)
 
 
 def _rebase_report(plan: RebasePlan) -> Report:
     if not plan.changed:
         return Report(plan.to_json(), "The store has the environment of this machine already.")
-    changes = [f"  {name}: {there} -> {here}" for name, (there, here) in plan.changed.items()]
+    changes = [f"  {line}" for line in runtime.describe_changes(plan.changed)]
     lines = [
         "The environment has changed:",
         *changes,

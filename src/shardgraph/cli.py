@@ -177,8 +177,9 @@ def fit(
         settings["shards"] = None
     with progress_bar() as progress:
         model, outcome = SafeModel.fit(data, store, FitSettings(**settings), progress=progress)
+        slower = model.status()["slower"]
         model.close()
-    Report.of_fit(outcome, store).print(as_json=as_json)
+    Report.of_fit(outcome, store, slower).print(as_json=as_json)
 
 
 def graph_of_sources(

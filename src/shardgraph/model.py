@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from shardgraph import runtime
 from shardgraph.activations.backbone import Backbone
 from shardgraph.activations.encode import OnBadFile
 from shardgraph.activations.open import open_backbone
@@ -28,10 +27,12 @@ from shardgraph.forgetting.answer import Answer, Answerer, Snapshot
 from shardgraph.forgetting.carry_out import resume
 from shardgraph.forgetting.create import Added, FitSettings, add_samples, fit_store
 from shardgraph.forgetting.ingest import encode_batches
+from shardgraph.forgetting.machine import slower_paths
 from shardgraph.forgetting.outcome import ChangeOutcome, Evaluation, Verification
 from shardgraph.forgetting.plan import Plan, plan_change
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.rebase import check_environment
 from shardgraph.forgetting.refit import NodeProgress
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.forgetting.speed import measured_speed
@@ -235,6 +236,7 @@ class SafeModel:
             UnknownIdError: a sample, owner or source has no live sample; nothing has changed.
         """
         with self._change:
+            check_environment(self.store)
             return self._forget(request, progress)
 
     def _forget(self, request: ForgetRequest, progress: Progress) -> ChangeOutcome:
@@ -267,6 +269,7 @@ class SafeModel:
             BadFileError: a file is bad and ``on_bad_file`` is "stop"; nothing has changed.
         """
         with self._change:
+            check_environment(self.store)
             started = time.perf_counter()
             if self.store.unfinished():  # resuming also clears what an interrupted add has staged
                 resume(self.store, _node_progress(progress), self._answerer)
@@ -322,6 +325,7 @@ class SafeModel:
         config = self.store.config
         return {
             **status,
+            "slower": list(slower_paths(config.settings, str(config.backbone["name"]))),
             "backbone": f"{config.backbone['name']}:{config.backbone['layer']}",
             "classes": len(self.classes),
             "graph": str(config.graph["name"]),
@@ -413,23 +417,6 @@ class SafeModel:
             seconds=time.perf_counter() - started,
             passed_over=added.passed_over if added is not None else 0,
             bad_files=added.bad_files if added is not None else (),
-        )
-
-
-def check_environment(store: Store) -> None:
-    """Refuse to refit where the bits would differ.
-
-    Raises:
-        EnvironmentChangedError: libraries, instruction set or device have changed.
-    """
-    here, there = runtime.environment(), dict(store.config.environment)
-    names = sorted(here.keys() | there.keys())
-    changed = [name for name in names if here.get(name) != there.get(name)]
-    if changed:
-        shown = ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in changed)
-        raise EnvironmentChangedError(
-            f"The environment has changed since the store was fitted: {shown}.",
-            advice="Go back to it, or run shardgraph rebase, which refits every node here.",
         )
 
 

@@ -122,15 +122,16 @@ class Report:
         return cls(data, str(error))
 
     @classmethod
-    def of_fit(cls, outcome: ChangeOutcome, store: Path) -> Report:
-        """After a fit."""
+    def of_fit(cls, outcome: ChangeOutcome, store: Path, slower: Sequence[str] = ()) -> Report:
+        """After a fit; ``slower`` says where this machine had to take a slower path."""
         lines = [
             f"Fitted {count(len(outcome.nodes_refit), 'node')} on "
             f"{count(outcome.samples, 'sample')} in {duration(outcome.seconds)}.",
             f"Store {store}, generation {outcome.generation}, digest {outcome.digest[:16]}.",
+            *slower,
             *_bad_file_lines(outcome.bad_files),
         ]
-        return cls(_change_data(outcome), "\n".join(lines))
+        return cls({**_change_data(outcome), "slower": list(slower)}, "\n".join(lines))
 
     @classmethod
     def of_change(cls, outcome: ChangeOutcome) -> Report:
@@ -245,10 +246,11 @@ class Report:
             "Requests": (", ".join(requests) or "none")
             + _unless_zero(status["late_requests"], "late")
             + _unless_zero(status["overdue_requests"], "overdue"),
+            "Slower": " ".join(status["slower"]),
             "To erase": f"{count(status['pending_erasures'], 'file')}",
             "On disk": f"{size(sum(status['bytes'].values()))} ({', '.join(on_disk)})",
         }
-        return cls(status, "\n".join(f"{name:<12}{text}" for name, text in rows.items()))
+        return cls(status, "\n".join(f"{name:<12}{text}" for name, text in rows.items() if text))
 
     @classmethod
     def of_graph(cls, summary: dict[str, Any], saved: Path | None) -> Report:

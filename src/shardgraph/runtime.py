@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,21 @@ TRAINING_THREADS = 1
 
 fp32 training bits change with this number, so it is fixed; parallelism comes from several workers.
 """
+
+VARIABLES = (
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+)
+"""Variables of the process that choose kernels, and with them bits. Those that only set numbers of
+threads are not among them: `pinned_threads` overrules them."""
+
+_INSTRUCTIONS = re.compile(r"amx|avx|f16c|fma|sse4|asimd|bf16|neon|sve")
+_CPUINFO = Path("/proc/cpuinfo")
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 
@@ -65,32 +81,115 @@ def worker_count() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        text = cpuinfo.read_text(errors="replace")
-        fields = [
-            re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
-            for name in ("vendor_id", "cpu family", "model")
-        ]
-        if all(fields):
-            return " ".join(field.group(1).strip() for field in fields if field)
-    return platform.processor() or platform.machine()
-
-
 def environment() -> dict[str, str]:
-    """What may change the bits of a fit: libraries, instruction set, threads, dtype, device."""
+    """What may change the bits of a fit, by name.
+
+    Library versions and builds, processor and instruction set, the variables that choose kernels,
+    threads, dtype, device, and under ``arithmetic`` a digest of a small computation with every
+    kind of kernel that fits and encoders use, which differs where anything else that was not
+    thought of decides: a precision that the program has lowered, autocast, a library switched off.
+
+    Not guaranteed: that another environment gives other bits, nor that every difference of a
+    kernel shows in the computation.
+    """
     import numpy
     import torch
 
     return {
-        "cpu": _cpu_model(),
+        "arithmetic": _arithmetic(_switches()),
+        "build": _digest(torch.__config__.show().encode()),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu": _cpu_model(),
         "device": "cpu",
         "dtype": "float32",
+        "instructions": _instructions(),
         "machine": platform.machine(),
         "numpy": numpy.__version__,
         "system": platform.system(),
         "threads": str(TRAINING_THREADS),
         "torch": torch.__version__,
+        "variables": " ".join(f"{n}={os.environ[n]}" for n in VARIABLES if n in os.environ),
     }
+
+
+def describe_changes(changes: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
+    """Each change (there, here) of an environment in one line; of lists, what only one has."""
+    lines = []
+    for name, (there, here) in sorted(changes.items()):
+        old, new = (there or "none").split(), (here or "none").split()
+        only = [" ".join(w for w in a if w not in b) or "-" for a, b in ((old, new), (new, old))]
+        lines.append(f"{name} {only[0]} -> {only[1]}")
+    return lines
+
+
+@functools.cache
+def _cpu_model() -> str:
+    fields = [_cpuinfo(name) for name in ("vendor_id", "cpu family", "model")]
+    return " ".join(fields) if all(fields) else platform.processor() or platform.machine()
+
+
+@functools.cache
+def _instructions() -> str:
+    """Extensions of the instruction set that kernels choose by, as far as the system names them."""
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    return " ".join(sorted(flag for flag in flags.split() if _INSTRUCTIONS.match(flag)))
+
+
+def _cpuinfo(name: str) -> str:
+    """The first value under a name in what Linux says of the processor, empty elsewhere."""
+    text = _CPUINFO.read_text(errors="replace") if _CPUINFO.exists() else ""
+    found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def _switches() -> tuple[object, ...]:
+    """What a program can set in its process that may change `_arithmetic`."""
+    import torch
+
+    flags = torch.backends.mkldnn
+    parts = (flags, getattr(flags, "matmul", None), getattr(flags, "conv", None))
+    return (
+        flags.enabled,
+        *(getattr(part, "fp32_precision", None) for part in parts),
+        torch.is_autocast_enabled("cpu"),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+@functools.cache
+def _arithmetic(_switched: tuple[object, ...]) -> str:
+    """A digest of what products, convolutions, factorisations and curves give in this process."""
+    import numpy
+    import torch
+    from torch.nn import functional
+
+    draw = numpy.random.Generator(numpy.random.Philox(0)).standard_normal
+    images = torch.from_numpy(draw((2, 16, 14, 14), dtype=numpy.float32))
+    kernels = torch.from_numpy(draw((16, 1, 3, 3), dtype=numpy.float32))
+    mixing = torch.from_numpy(draw((32, 16, 1, 1), dtype=numpy.float32))
+    tokens, weights = images.reshape(4, 98, 16), mixing.reshape(4, 16, 8)
+    with pinned_threads(), torch.no_grad():
+        scores = torch.bmm(tokens, weights)
+        wide = images.reshape(64, 98) @ images.reshape(98, 64)
+        square = (tokens[0].T @ tokens[0]).to(torch.float64)
+        factor = torch.linalg.cholesky(square)
+        found = [
+            scores,
+            wide,
+            torch.softmax(scores, dim=1),
+            torch.log_softmax(wide, dim=1),
+            functional.layer_norm(wide, (64,)),
+            functional.conv2d(images, kernels, groups=16),
+            functional.conv2d(images, mixing),
+            functional.silu(images),
+            torch.linalg.vector_norm(tokens, dim=(1, 2)),
+            factor,
+            torch.linalg.solve_triangular(factor, square, upper=False),
+            torch.linalg.eigh(square).eigenvectors,
+        ]
+    return _digest(b"".join(part.float().contiguous().numpy().tobytes() for part in found))
+
+
+def _digest(data: bytes) -> str:
+    """Enough of a SHA-256 to tell environments apart."""
+    return hashlib.sha256(data).hexdigest()[:16]

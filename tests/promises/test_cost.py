@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from harness.actor import Actor, trained
+from harness.actor import Actor
 from harness.world import SHARDS, TOPOLOGIES, World
 
 from shardgraph.forgetting.request import ForgetRequest
@@ -19,9 +20,10 @@ def test_the_plan_and_the_work_are_the_closure(topology: str, directory: Path) -
     for _ in range(3):
         name = sorted(actor.live)[len(actor.live) // 2]
         plan = actor.model.plan(ForgetRequest.of(samples=[name]))
-        with trained() as nodes:
-            outcome = actor.forget(samples=[name])
-        assert sorted(nodes) == list(plan.refit) == list(outcome.nodes_refit)
+        outcome = actor.forget(samples=[name])  # the actor compares it with what was done
+        assert plan.refit == outcome.nodes_refit
+        assert plan.subtract == outcome.nodes_subtracted
+        assert plan.dropped == outcome.nodes_dropped
         contents = actor.reference.contents(actor.live)
         reads = actor.reference.reads
         assert plan.samples_refit == sum(len(contents[s]) for n in plan.refit for s in reads[n])
@@ -29,12 +31,28 @@ def test_the_plan_and_the_work_are_the_closure(topology: str, directory: Path) -
     actor.close()
 
 
+@pytest.mark.parametrize(("topology", "emptied"), [("kinds", (2, 5)), ("tallied:3", range(6))])
+def test_a_node_without_a_home_goes_with_the_last_that_it_tallies(
+    topology: str, emptied: Sequence[int], directory: Path
+) -> None:
+    actor = Actor(World(6), topology, directory)
+    actor.fit(actor.world.ids[:26])
+    contents = actor.reference.contents(actor.live)
+    names = [being.id for shard in emptied for being in contents[shard]]
+    plan = actor.model.plan(ForgetRequest.of(samples=names))
+    outcome = actor.forget(samples=names)
+    homeless = {n for n, home in enumerate(actor.reference.homes) if home is None}
+    assert homeless & {*plan.dropped}
+    assert (plan.dropped, plan.subtract) == (outcome.nodes_dropped, outcome.nodes_subtracted)
+    actor.check()
+    actor.close()
+
+
 def test_the_closure_of_every_set_of_shards_is_as_defined(actor: Actor) -> None:
     graph = actor.model.graph
     for size in (0, 1, 2, SHARDS):
         for shards in combinations(range(SHARDS), size):
-            asked = {n for n, reads in enumerate(actor.reference.reads) if set(reads) & {*shards}}
-            assert graph.influenced_by(shards) == asked
+            assert graph.influenced_by(shards) == actor.reference.influenced(set(shards))
 
 
 def test_requests_that_share_nodes_fit_them_once(actor: Actor) -> None:
@@ -44,11 +62,13 @@ def test_requests_that_share_nodes_fit_them_once(actor: Actor) -> None:
     first, second = (shards[shard][0] for shard in sorted(shards)[:2])
     actor.accept([first])
     actor.accept([second])
-    with trained() as nodes:
+    with actor.trained() as nodes:
         actor.open()
+    before = actor.live
     actor.become_without([first, second])
     assert len(nodes) == len(set(nodes))
-    assert set(nodes) == actor.reference.closure(actor.live, set(sorted(shards)[:2]))
+    closure = actor.reference.closure(before, actor.live, set(sorted(shards)[:2]))
+    assert set(nodes) == closure.refit
     actor.check()
 
 
@@ -58,7 +78,7 @@ def test_adding_fits_the_closure_too(actor: Actor) -> None:
 
 
 def test_nothing_is_fitted_where_nothing_changes(actor: Actor) -> None:
-    with trained() as nodes:
+    with actor.trained() as nodes:
         actor.model.add(actor.world.dataset(actor.live))
         actor.open()
         actor.model.answer(actor.world.probe())

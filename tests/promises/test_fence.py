@@ -16,11 +16,15 @@ from shardgraph.nodes.ensemble import Ensemble
 from shardgraph.nodes.weights import from_bytes
 
 
-def influenced_by(actor: Actor, names: list[str]) -> set[int]:
-    """Every node that reads a shard of one of these samples."""
+def shards_of(actor: Actor, names: list[str]) -> set[int]:
+    """The shards of these samples."""
     beings = actor.world.beings({name: actor.live[name] for name in names})
-    shards = {actor.reference.shard_of(being) for being in beings}
-    return {node for node, reads in enumerate(actor.reference.reads) if shards & set(reads)}
+    return {actor.reference.shard_of(being) for being in beings}
+
+
+def influenced_by(actor: Actor, names: list[str]) -> set[int]:
+    """Every node that reads or tallies a shard of one of these samples."""
+    return actor.reference.influenced(shards_of(actor, names))
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -33,9 +37,9 @@ def test_no_influenced_node_answers_from_acceptance_on(topology: str, directory:
         actor.model.answer(actor.world.probe())
         actor.accept([name])
         for model in (actor.model, elsewhere):
-            actor.require_silent(model, influenced_by(actor, [name]))
+            actor.require_silent(model, shards_of(actor, [name]))
     with SafeModel.open(actor.path) as later:
-        actor.require_silent(later, influenced_by(actor, [name]))
+        actor.require_silent(later, shards_of(actor, [name]))
     actor.close()
 
 
@@ -92,7 +96,7 @@ def test_the_fence_holds_through_an_error_and_the_same_request_finishes(
         patch.setattr("shardgraph.forgetting.carry_out.fit_nodes", full)
         with pytest.raises(OSError, match="full"):
             actor.model.forget(request)
-    actor.require_silent(actor.model, influenced)
+    actor.require_silent(actor.model, shards_of(actor, [name]))
     outcome = actor.model.forget(request)
     actor.become_without([name])
     assert set(outcome.nodes_refit) <= influenced

@@ -127,6 +127,7 @@ class Answerer:
             [member for member in members if isinstance(member, NodeWeights)],
             [member for member in members if isinstance(member, TalliedNode)],
             view.labels(),
+            reader.setting.nodes.features,
             like=self._snapshot.ensemble if self._snapshot is not None else None,
         )
 

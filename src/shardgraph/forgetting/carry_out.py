@@ -212,7 +212,8 @@ def _retallied(
     def keep(node: int, tally: Tally) -> tuple[str, Tally]:
         return reader.store.put("tallies", node, to_bytes(tally)), tally
 
-    return retally((reader.tally_node(node) for node in nodes), changes, keep)
+    tallying = (reader.tally_node(node) for node in nodes)
+    return retally(tallying, changes, keep, reader.setting.nodes.features)
 
 
 def _shard_change(old: ShardContent, layout: Sequence[_Row], new: ShardContent) -> ShardChange:

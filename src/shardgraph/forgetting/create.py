@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ from shardgraph import runtime
 from shardgraph.activations.backbone import PRECOMPUTED, Backbone
 from shardgraph.activations.encode import OnBadFile
 from shardgraph.activations.open import DEFAULT_BACKBONE, open_backbone
-from shardgraph.activations.selftest import check_batches
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.data.sample import Dataset, Sample
 from shardgraph.errors import (
@@ -24,13 +22,13 @@ from shardgraph.errors import (
 )
 from shardgraph.forgetting.carry_out import Carried, clean_up, publish_change
 from shardgraph.forgetting.ingest import ingest
+from shardgraph.forgetting.machine import examine_machine
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.speed import measure_speed
 from shardgraph.graph.assignment import Assignment
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.graph.topologies import parse
 from shardgraph.nodes.recipe import Recipe
-from shardgraph.nodes.selftest import check_machine
 from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.store import Store, StoreConfig
 from shardgraph.store.layout import Layout
@@ -210,14 +208,9 @@ def configure(
 ) -> StoreConfig:
     """Everything that decides bytes beside the samples, with what this machine can be trusted in.
 
-    Runs the self-tests: whether an activation depends on its own image alone in a batch, and
-    whether nodes trained together get the bits that each gets alone. Where one fails, the slower
-    safe path is chosen and recorded. Activations that are given need no first test, since nothing
-    is computed from them; the second is made once per recipe and shape in a process.
+    Raises:
+        UsageError: fits do not repeat on this machine.
     """
-    given = backbone.name == PRECOMPUTED
-    batch_size = backbone.batch_size if given else check_batches(backbone).batch_size
-    stacked = _may_stack(recipe, backbone.tokens, backbone.width)
     return StoreConfig(
         seed=settings.seed,
         recipe={"adapter": recipe.to_json(), "tally": tally.to_json()},
@@ -231,14 +224,8 @@ def configure(
         },
         environment=runtime.environment(),
         label_type=settings.label_type,
-        settings={"batch_size": batch_size, "stacked": stacked},
+        settings=examine_machine(backbone, graph, recipe, tally),
     )
-
-
-@functools.cache
-def _may_stack(recipe: Recipe, tokens: int, width: int) -> bool:
-    """Whether nodes may be trained together in this process, on samples of this shape."""
-    return check_machine(recipe, tokens=tokens, width=width).stacked
 
 
 def add_samples(

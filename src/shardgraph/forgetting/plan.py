@@ -30,7 +30,8 @@ class Plan:
         shards: the shards that lose samples.
         emptied: those of them that keep none.
         refit: nodes that read such a shard and are fitted again.
-        dropped: nodes that cease to exist, because their own shard is empty.
+        dropped: nodes that cease to exist: their own shard is empty, or, where they have none, all
+            that they tally.
         subtract: nodes that only tally such a shard: they subtract and solve again.
         samples_refit: sum over the refitted nodes of the samples that each reads afterwards.
         distinct_samples: how many different samples those are.
@@ -70,14 +71,15 @@ def plan_change(
     """Plan the removal of ``removed[shard]`` samples from shards that hold ``before[shard]``.
 
     The refitted set is the closure on the graph: the nodes that read a touched shard and whose own
-    shard is not empty afterwards; not one fewer, not one more (promise 4).
+    shard is not empty afterwards; not one fewer, not one more (promise 4). Nodes that only tally
+    such a shard are subtracted from, or dropped if nothing is left that they tally.
     """
     after = [count - removed.get(shard, 0) for shard, count in enumerate(before)]
     shards = tuple(sorted(shard for shard, count in removed.items() if count))
     readers = {node for shard in shards for node in graph.readers_of(shard)}
-    alive = {node for node in readers if graph.nodes[node].exists(after)}
-    existed = {node for node in readers if graph.nodes[node].exists(before)}
-    tallying = {node for shard in shards for node in graph.tallied_by(shard)} - readers
+    existed = {n for n in graph.influenced_by(shards) if graph.nodes[n].exists(before)}
+    left = {node for node in existed if graph.nodes[node].exists(after)}
+    alive = left & readers
     reads = [sum(after[shard] for shard in graph.nodes[node].reads) for node in sorted(alive)]
     touched = {shard for node in alive for shard in graph.nodes[node].reads}
     passes = sum(reads) * epochs
@@ -89,8 +91,8 @@ def plan_change(
         shards=shards,
         emptied=tuple(shard for shard in shards if after[shard] == 0),
         refit=tuple(sorted(alive)),
-        dropped=tuple(sorted(existed - alive)),
-        subtract=tuple(sorted(node for node in tallying if graph.nodes[node].exists(before))),
+        dropped=tuple(sorted(existed - left)),
+        subtract=tuple(sorted(left - readers)),
         samples_refit=sum(reads),
         distinct_samples=sum(after[shard] for shard in touched),
         passes=passes,

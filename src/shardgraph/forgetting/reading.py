@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 
 from shardgraph.activations.blob import open_blob
 from shardgraph.forgetting.refit import FitSetting, ShardContent
@@ -33,17 +34,23 @@ def fit_setting(config: StoreConfig) -> FitSetting:
     if setting is None:
         setting = FitSetting(
             graph=ShardGraph.from_json(config.graph),
-            nodes=Settings(
-                recipe=Recipe.from_json(config.recipe["adapter"]),
-                tally=TallyRecipe.from_json(config.recipe["tally"]),
-                stacked=bool(config.settings["stacked"]),
-            ),
+            nodes=node_settings(config),
             seed=config.seed,
         )
         _settings[config.digest] = setting
         while len(_settings) > _SETTINGS_KEPT:
             _settings.popitem(last=False)
     return setting
+
+
+def node_settings(config: StoreConfig) -> Settings:
+    """The recipes of a configuration, and how its machine may work on them."""
+    return Settings(
+        recipe=Recipe.from_json(config.recipe["adapter"]),
+        tally=TallyRecipe.from_json(config.recipe["tally"]),
+        stacked=bool(config.settings["stacked"]),
+        features=torch.float64 if config.settings.get("features") == "float64" else torch.float32,
+    )
 
 
 class NodeCache:

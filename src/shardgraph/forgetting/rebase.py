@@ -15,16 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from shardgraph import runtime
-from shardgraph.activations.backbone import PRECOMPUTED
 from shardgraph.activations.open import open_backbone
-from shardgraph.activations.selftest import check_batches
 from shardgraph.errors import EnvironmentChangedError
 from shardgraph.forgetting.carry_out import clean_up, resume
+from shardgraph.forgetting.machine import examine_machine
 from shardgraph.forgetting.progress import Progress, silent
-from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.reading import StoreReader, node_settings
 from shardgraph.forgetting.refit import fit_nodes
 from shardgraph.forgetting.speed import measure_speed, measured_speed
-from shardgraph.nodes.selftest import check_machine
 from shardgraph.store import Change, Store
 
 
@@ -65,6 +63,22 @@ def environment_changes(store: Store) -> dict[str, tuple[str | None, str | None]
     }
 
 
+def check_environment(store: Store) -> None:
+    """Refuse to refit where the bits would differ.
+
+    Raises:
+        EnvironmentChangedError: libraries, instruction set, device, or what the process has set,
+            have changed.
+    """
+    changes = environment_changes(store)
+    if changes:
+        shown = ", ".join(runtime.describe_changes(changes))
+        raise EnvironmentChangedError(
+            f"The environment has changed since the store was fitted: {shown}.",
+            advice="Go back to it, or run shardgraph rebase, which refits every node here.",
+        )
+
+
 def plan_rebase(store: Store) -> RebasePlan:
     """What a rebase would do; nothing changes."""
     reader = StoreReader(store, store.view())
@@ -99,11 +113,11 @@ def rebase(store: Store, progress: Progress = silent) -> int:
     """
     reader = StoreReader(store, store.view())
     settings = _machine(store, reader)
-    nodes_setting = replace(reader.setting.nodes, stacked=bool(settings["stacked"]))
+    config = replace(store.config, settings={**store.config.settings, **settings})
     wanted = sorted(set(reader.view.nodes) - _waiting(store, reader))
     fitted = fit_nodes(
         wanted,
-        replace(reader.setting, nodes=nodes_setting),
+        replace(reader.setting, nodes=node_settings(config)),
         reader.content,
         lambda done, total: progress("fitting", done, total, "nodes"),
     )
@@ -135,13 +149,11 @@ def _waiting(store: Store, reader: StoreReader) -> set[int]:
 def _machine(store: Store, reader: StoreReader) -> dict[str, Any]:
     """What this machine can be trusted in, found out as when a store is created."""
     wanted = store.config.backbone
-    name, (tokens, width) = str(wanted["name"]), reader.shape
-    backbone = open_backbone(name, str(wanted["layer"]), shape=reader.shape)
+    backbone = open_backbone(str(wanted["name"]), str(wanted["layer"]), shape=reader.shape)
     if backbone.digest != wanted["digest"]:
         raise EnvironmentChangedError(
             "The installed encoder differs from the one this store was fitted with.",
             advice="Install its version of the encoder; a rebase cannot encode the images again.",
         )
-    size = backbone.batch_size if name == PRECOMPUTED else check_batches(backbone).batch_size
-    machine = check_machine(reader.setting.nodes.recipe, tokens=tokens, width=width)
-    return {"batch_size": size, "stacked": machine.stacked}
+    nodes = reader.setting.nodes
+    return examine_machine(backbone, reader.setting.graph, nodes.recipe, nodes.tally)

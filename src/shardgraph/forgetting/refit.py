@@ -128,7 +128,7 @@ def tally_nodes(
         stack = [projections[node] for node in members]
         totals = [Tally.empty(projection.features) for projection in stack]
         for rows, labels in _blocks(setting.graph.nodes[members[0]].tallies, content_of):
-            parts = tally_all(stack, rows, labels)
+            parts = tally_all(stack, rows, labels, dtype=setting.nodes.features)
             totals = [total.merge(part) for total, part in zip(totals, parts, strict=True)]
         found.update(zip(members, totals, strict=True))
     return found

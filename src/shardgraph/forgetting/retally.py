@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from shardgraph import runtime
 from shardgraph.nodes.projection import Projection, Projections
@@ -51,6 +52,7 @@ def retally(
     nodes: Iterable[TallyNode],
     changes: Mapping[int, ShardChange],
     keep: Callable[[int, Tally], Kept],
+    features: torch.dtype = torch.float32,
 ) -> dict[int, Kept]:
     """What ``keep`` makes of each node and its tally after the changes, by node.
 
@@ -60,6 +62,7 @@ def retally(
         nodes: the nodes.
         changes: by shard.
         keep: called once per node, from several threads.
+        features: the type in which features are computed, see `tally_all`.
 
     Raises:
         StoreDamagedError: a tally does not hold what it should lose.
@@ -74,7 +77,7 @@ def retally(
         for start in range(0, len(members), NODES_AT_ONCE)
     ]
     with runtime.pinned_threads(), ThreadPoolExecutor(runtime.worker_count()) as pool:
-        done = pool.map(lambda part: _retally_alike(part[0], part[1], keep), parts)
+        done = pool.map(lambda part: _retally_alike(part[0], part[1], keep, features), parts)
         return {node: kept for part in done for node, kept in part.items()}
 
 
@@ -82,9 +85,10 @@ def _retally_alike(
     members: Sequence[TallyNode],
     changes: Sequence[ShardChange],
     keep: Callable[[int, Tally], Kept],
+    dtype: torch.dtype,
 ) -> dict[int, Kept]:
     """The same for nodes of one shape that tally the same changed shards."""
-    stack = Projections([member.projection for member in members])
+    stack = Projections([member.projection for member in members], dtype)
     tallies = [member.load() for member in members]
     lost = [(change.lost, change.lost_tokens) for change in changes]
     gained = [(change.gained, change.gained_tokens) for change in changes]

@@ -18,9 +18,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shardgraph.errors import StoreDamagedError, StoreError, UnknownIdError, UsageError
+from shardgraph.errors import (
+    EnvironmentChangedError,
+    StoreDamagedError,
+    StoreError,
+    UnknownIdError,
+    UsageError,
+)
 from shardgraph.forgetting.outcome import Difference, Verification
 from shardgraph.forgetting.reading import StoreReader
+from shardgraph.forgetting.rebase import check_environment
 from shardgraph.forgetting.refit import Fitted, fit_nodes
 from shardgraph.identity import NodeId
 from shardgraph.store import BlobKind, Store, View
@@ -56,6 +63,7 @@ def verify(
     Raises:
         UnknownIdError: a node is not in the store.
         StoreDamagedError: activations or records differ from their digest.
+        EnvironmentChangedError: a fit here would give other bits, whatever the store holds.
         StoreError: the store changed meanwhile, or the process failed.
     """
     started = time.perf_counter()
@@ -83,6 +91,8 @@ def verify(
             f"The store has no node {result['unknown']}.",
             advice="shardgraph status lists how many there are; a node without samples is dropped.",
         )
+    if "environment" in result:
+        raise EnvironmentChangedError(result["environment"], advice=result["advice"])
     if "error" in result:
         kind = StoreDamagedError if result["damaged"] else StoreError
         raise kind(result["error"], advice=result["advice"])
@@ -100,6 +110,10 @@ def verify_here(
     """The work of the fresh process: the result as a JSON object."""
     view = store.view()
     reader = StoreReader(store, view)
+    try:
+        check_environment(store)
+    except EnvironmentChangedError as error:
+        return {"environment": error.message, "advice": error.advice}
     stored = sorted(view.nodes)
     wanted = stored if nodes is None else sorted(set(nodes))
     unknown = sorted(set(wanted) - set(stored))

@@ -39,11 +39,13 @@ class MixedEnsemble:
         trained: Sequence[NodeWeights],
         tallied: Sequence[TalliedNode],
         classes: Sequence[str],
+        features: torch.dtype = torch.float32,
         *,
         like: MixedEnsemble | None = None,
     ) -> None:
         """Nodes of both kinds, and the sorted labels that probabilities are over.
 
+        ``features`` is the type in which integer features are computed, see `tally_all`;
         ``like`` is an earlier ensemble: projections that both hold are not laid out again.
 
         Raises:
@@ -52,7 +54,8 @@ class MixedEnsemble:
         self._trained = Ensemble(trained, classes)
         self.classes = self._trained.classes
         laid_out = {} if like is None else like._laid_out
-        self._stacks = [_Stack(group, self.classes, laid_out) for group in _of_equal_shape(tallied)]
+        groups = _of_equal_shape(tallied)
+        self._stacks = [_Stack(group, self.classes, laid_out, features) for group in groups]
         self._laid_out: Mapping[tuple[Projection, ...], Projections] = {
             key: stack for part in self._stacks for key, stack in part.parts.items()
         }
@@ -97,6 +100,7 @@ class _Stack:
         members: Sequence[TalliedNode],
         classes: Sequence[str],
         laid_out: Mapping[tuple[Projection, ...], Projections],
+        features: torch.dtype,
     ) -> None:
         self.members = tuple(members)
         number = {label: column for column, label in enumerate(classes)}
@@ -109,7 +113,7 @@ class _Stack:
         cuts = range(0, len(members), NODES_AT_ONCE)
         groups = [members[start : start + NODES_AT_ONCE] for start in cuts]
         keys = [tuple(member.projection for member in group) for group in groups]
-        self.parts = {key: laid_out.get(key) or Projections(key) for key in keys}
+        self.parts = {key: laid_out.get(key) or Projections(key, features) for key in keys}
 
     def _place(self, row: int, member: TalliedNode, number: Mapping[str, int]) -> None:
         """Put a node's head into the columns of its classes."""

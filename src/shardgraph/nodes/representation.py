@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import safetensors
 import safetensors.numpy
+import torch
 
 from shardgraph.errors import RecipeError, StoreDamagedError
 from shardgraph.identity import canonical_json
@@ -34,12 +35,15 @@ Representation = NodeWeights | Projection
 class Settings:
     """What, beside its samples and its seed, decides what a node learns.
 
-    ``stacked`` says whether trained nodes may be trained together, see `train`.
+    ``stacked`` says whether trained nodes may be trained together, see `train`; ``features`` is the
+    type in which integer features are computed, see `tally_all`. Where they may be chosen at all
+    they change no bit.
     """
 
     recipe: Recipe
     tally: TallyRecipe
     stacked: bool = True
+    features: torch.dtype = torch.float32
 
 
 def represent(

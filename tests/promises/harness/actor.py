@@ -15,6 +15,7 @@ import pytest
 
 from harness.crash import CrashError, dying
 from harness.directory import all_bytes, influence_files, influence_hashes, traces
+from harness.fresh import FreshFits
 from harness.reference import Reference
 from harness.world import LICENSED, Being, Live, World, fit
 from shardgraph.errors import UsageError
@@ -22,6 +23,7 @@ from shardgraph.forgetting import refit
 from shardgraph.forgetting.outcome import ChangeOutcome
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.model import SafeModel
+from shardgraph.nodes import representation
 
 
 class Actor:
@@ -50,15 +52,15 @@ class Actor:
     def fit(self, names: Iterable[str]) -> None:
         """Fit first versions of these samples."""
         live = dict.fromkeys(names, 0)
-        with trained() as nodes:
+        with self.trained() as nodes:
             self._model = fit(self.world, self.topology, live, self.path)
         self._config = self.model.store.config.to_json()
         self._become(live)
-        assert set(nodes) == self.reference.closure(live, set(range(6)))
+        assert set(nodes) == self.reference.alive(live)
 
     def add(self, versions: Live) -> ChangeOutcome:
         """Add samples that are not live."""
-        with trained() as nodes:
+        with self.trained() as nodes:
             outcome = self.model.add(self.world.dataset(versions))
         self._require_closure(nodes, outcome, self._shards(versions), {**self.live, **versions})
         self._become({**self.live, **versions})
@@ -76,7 +78,7 @@ class Actor:
         gone = self.named(request)
         left = {name: version for name, version in self.live.items() if name not in gone}
         touched = self._shards({name: self.live[name] for name in gone})
-        with trained() as nodes:
+        with self.trained() as nodes:
             outcome = self.model.forget(request)
         assert outcome.samples == len(gone)
         self._require_closure(nodes, outcome, touched, left)
@@ -121,6 +123,27 @@ class Actor:
             with pytest.raises(CrashError):
                 self.model.forget(request)
         return self.model.store.view().fenced
+
+    def go_on_elsewhere(self, fresh: FreshFits, samples: Iterable[str], versions: Live) -> None:
+        """Forget and add in another process, and come back."""
+        names = set(samples)
+        left = {name: version for name, version in self.live.items() if name not in names}
+        grown = {**left, **versions}
+        self.close()
+        done = fresh.change(self.path, self.world, names, versions)
+        for before, after in ((self.live, left), (left, grown)):
+            if before != after:
+                changed = {
+                    n: v for n, v in (before | after).items() if (n in before) != (n in after)
+                }
+                closure = self.reference.closure(before, after, self._shards(changed))
+                found = done.pop(0)
+                assert set(found["refit"]) == closure.refit, "refitted elsewhere"
+                assert set(found["subtracted"]) == closure.subtract, "subtracted from elsewhere"
+                assert set(found["dropped"]) == closure.dropped, "dropped elsewhere"
+        self._become(left)
+        self._become(grown)
+        self.open()
 
     def open(self) -> None:
         """Close the store and open it again for writing, which finishes what was begun."""
@@ -227,22 +250,31 @@ class Actor:
             if not reader.store.pending():
                 assert not view.fenced
                 return
-            influenced = {
-                node for node, reads in enumerate(self.reference.reads) if touched & set(reads)
-            }
-            self.require_silent(reader, influenced)
+            self.require_silent(reader, touched)
 
-    def require_silent(self, reader: SafeModel, influenced: set[int]) -> None:
-        """No answer comes from a node that a pending sample influenced."""
+    def require_silent(self, reader: SafeModel, touched: set[int]) -> None:
+        """No answer comes from a node that read or tallied a pending sample of these shards."""
+        influenced = self.reference.influenced(touched)
+        left = self._answering(reader) - influenced
         try:
             answer = reader.answer(self.world.probe())
         except UsageError:
-            assert influenced >= set(reader.store.view().nodes), "nobody answers without need"
+            assert not left, "nobody answers without need"
             return
         answering = set(reader.node_probabilities(self.world.probe()))
         assert not answering & influenced, "a fenced node answers"
-        assert answering == set(reader.store.view().nodes) - influenced, "too many are fenced"
+        assert answering == left, "too many are fenced"
         assert answer.classes == reader.classes
+
+    def _answering(self, reader: SafeModel) -> set[int]:
+        """Nodes that have something to answer with: a head of their own, or samples they tally."""
+        view = reader.store.view()
+        tallies = self.reference.tallies
+        return {
+            node
+            for node in view.nodes
+            if not tallies[node] or any(shard in view.shards for shard in tallies[node])
+        }
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -252,6 +284,25 @@ class Actor:
         after = all_bytes(self.path)
         assert after.keys() == before.keys(), f"came or went: {after.keys() ^ before.keys()}"
         assert after == before, "bytes changed"
+
+    @contextmanager
+    def trained(self) -> Iterator[list[int]]:
+        """The nodes that are really fitted in the block, one entry for each time."""
+        nodes: list[int] = []
+        real, without_data = refit.represent, representation.without_data
+
+        def counting(jobs: Any, *arguments: Any, **options: Any) -> Any:
+            nodes.extend(job.node for job in jobs)
+            return real(jobs, *arguments, **options)
+
+        def drawing(seed: int, *arguments: Any) -> Any:
+            nodes.append(self.reference.node_of(seed))
+            return without_data(seed, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(refit, "represent", counting)
+            patch.setattr(representation, "without_data", drawing)
+            yield nodes
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -268,9 +319,11 @@ class Actor:
     def _require_closure(
         self, nodes: list[int], outcome: ChangeOutcome, touched: set[int], left: Live
     ) -> None:
-        closure = self.reference.closure(left, touched)
-        assert set(outcome.nodes_refit) == closure, "the refitted set is not the closure"
-        assert sorted(nodes) == sorted(closure), "other nodes were trained than was said"
+        closure = self.reference.closure(self.live, left, touched)
+        assert set(outcome.nodes_refit) == closure.refit, "the refitted set is not the closure"
+        assert set(outcome.nodes_subtracted) == closure.subtract, "others were subtracted from"
+        assert set(outcome.nodes_dropped) == closure.dropped, "other nodes were dropped"
+        assert sorted(nodes) == sorted(closure.refit), "other nodes were trained than was said"
 
     def _die(self, steps: int, act: Callable[[], object]) -> bool:
         try:
@@ -281,21 +334,6 @@ class Actor:
         finally:
             self.close()
         return False
-
-
-@contextmanager
-def trained() -> Iterator[list[int]]:
-    """The nodes that are really trained in the block, one entry for each time."""
-    nodes: list[int] = []
-    real = refit.represent
-
-    def counting(jobs: Any, *arguments: Any, **options: Any) -> Any:
-        nodes.extend(job.node for job in jobs)
-        return real(jobs, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refit, "represent", counting)
-        yield nodes
 
 
 def _marks(beings: Iterable[Being]) -> set[bytes]:

@@ -1,8 +1,10 @@
-"""Fits from scratch in a process of their own, under other circumstances.
+"""What happens in a process of its own, under other circumstances: fits from scratch, and changes.
 
-The process is told which samples are live and nothing else. It has another hash seed, another
-locale, another working directory, and takes the samples in reversed order. Run as a program, this
-file is that process: one JSON object a line in, one a line out.
+The process is told which samples are live, or which store to change, and nothing else. It has
+another hash seed, another locale and encoding, another time zone and working directory, lists
+folders in another order and takes samples in reversed order. Each change happens in a fork of it,
+so that it finds nothing in memory. Run as a program, this file is that process: one JSON object a
+line in, one a line out.
 """
 
 from __future__ import annotations
@@ -12,16 +14,30 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
+
+import shardgraph
 from harness.directory import influence_hashes
 from harness.world import Live, World, fit, scratch
+from shardgraph.forgetting.request import ForgetRequest
+from shardgraph.model import SafeModel
 
 _OUTSTANDING = 8
 """Questions sent ahead of their answers; few enough that no pipe ever fills."""
+
+
+def import_path() -> str:
+    """Where a process elsewhere finds this harness and the very package that is tested here."""
+    mine = Path(__file__).absolute().parent.parent
+    package = Path(shardgraph.__file__).absolute().parent.parent
+    return os.pathsep.join([str(mine), str(package), os.environ.get("PYTHONPATH", "")])
 
 
 class FreshFits:
@@ -32,12 +48,12 @@ class FreshFits:
         environment = {
             **os.environ,
             "PYTHONHASHSEED": "4711",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
             "LC_ALL": "C",
             "LANG": "C",
             "TZ": "Pacific/Chatham",
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).absolute().parent.parent), os.environ.get("PYTHONPATH", "")]
-            ),
+            "PYTHONPATH": import_path(),
         }
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).absolute())],
@@ -47,9 +63,9 @@ class FreshFits:
             cwd=self._folder.name,
             env=environment,
         )
-        self._waiting: deque[tuple[Any, dict[str, Any]]] = deque()
+        self._waiting: deque[Any] = deque()
+        self._done: list[Any] = []
         self._known: dict[str, dict[str, Any]] = {}
-        self.fits = 0
 
     def state(self, world: World, topology: str, live: Live) -> dict[str, Any]:
         """``digest``, ``files`` (hash by name) and ``probe`` (an answer) of a fit from scratch."""
@@ -58,23 +74,34 @@ class FreshFits:
             self._known[question] = self._ask(question)
         return self._known[question]
 
+    def change(
+        self, store: Path, world: World, forget: Iterable[str], add: Live
+    ) -> list[dict[str, Any]]:
+        """Open a store that is closed here, forget, add, close it; what was done, and the digest.
+
+        The process that does so has never seen the store.
+        """
+        change = {"add": add, "forget": sorted(forget), "seed": world.seed, "store": str(store)}
+        found = self._ask(json.dumps(change))
+        if "failed" in found:
+            raise AssertionError(f"in another process: {found['failed']}")
+        return list(found["done"])
+
     def check_later(self, what: Any, world: World, topology: str, live: Live) -> list[Any]:
         """Ask without waiting; returns (what, answer) of questions that are answered meanwhile."""
         self._send(_question(world, topology, live))
-        self._waiting.append((what, {}))
+        self._waiting.append(what)
         return self.answers(_OUTSTANDING)
 
     def answers(self, left: int = 0) -> list[Any]:
         """Wait until at most ``left`` questions have no answer; (what, answer) of the others."""
-        found = []
         while len(self._waiting) > left:
-            what, _ = self._waiting.popleft()
-            found.append((what, self._receive()))
+            self._done.append((self._waiting.popleft(), self._receive()))
+        found, self._done = self._done, []
         return found
 
     def _ask(self, question: str) -> dict[str, Any]:
-        if self._waiting:
-            raise RuntimeError("questions that were sent ahead have not been answered")
+        self._done = self.answers()
         self._send(question)
         return self._receive()
 
@@ -83,7 +110,6 @@ class FreshFits:
             raise RuntimeError("the process has no input")
         self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
-        self.fits += 1
 
     def _receive(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
@@ -124,10 +150,81 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
             }
 
 
+def _change(change: dict[str, Any]) -> dict[str, Any]:
+    world, done = World(change["seed"]), []
+    with SafeModel.open(change["store"], write=True) as model:
+        if change["forget"]:
+            done.append(model.forget(ForgetRequest.of(samples=change["forget"])))
+        if change["add"]:
+            done.append(model.add(world.dataset(change["add"], reverse=True)))
+        outcomes = [
+            {
+                "refit": outcome.nodes_refit,
+                "subtracted": outcome.nodes_subtracted,
+                "dropped": outcome.nodes_dropped,
+            }
+            for outcome in done
+        ]
+    return {"done": outcomes}
+
+
+def _forked(act: Callable[[dict[str, Any]], dict[str, Any]], given: dict[str, Any]) -> None:
+    """Do it in a fork, which writes the answer."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        _say(act(given))
+    except BaseException:  # noqa: BLE001 - whatever it is, the test must hear of it
+        _say({"failed": traceback.format_exc()})
+    finally:
+        os._exit(0)
+
+
+class _Turned:
+    """What `os.scandir` found, the other way round."""
+
+    def __init__(self, found: Iterable[Any]) -> None:
+        self._left: Iterator[Any] = iter(sorted(found, key=lambda e: e.name, reverse=True))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _turn_folders() -> None:
+    """List every folder from its last name to its first."""
+    listdir, scandir = os.listdir, os.scandir
+    os.listdir = lambda *path: sorted(listdir(*path), reverse=True)  # type: ignore[assignment]
+    os.scandir = lambda *path: _Turned(scandir(*path))  # type: ignore[assignment, misc]
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
 def _serve() -> None:
+    _turn_folders()
+    torch.set_num_threads(1)  # no thread of torch's may be there when the process forks
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
-        sys.stdout.flush()
+        question = json.loads(line)
+        if "store" in question:
+            _forked(_change, question)
+        else:
+            _say(_answer(question))
 
 
 if __name__ == "__main__":

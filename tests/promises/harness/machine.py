@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from harness.actor import Actor, trained
+from harness.actor import Actor
 from harness.fresh import FreshFits
 from harness.world import World, scratch
 from shardgraph.errors import DataError, UnknownIdError
@@ -35,7 +35,7 @@ FEWEST, MOST = 1, 24
 
 @dataclass
 class Tally:
-    """What was run, and what differed."""
+    """What was run, and what differed. ``histories`` are those that took all their steps."""
 
     histories: int = 0
     steps: int = 0
@@ -70,12 +70,13 @@ def step(act: Callable[..., None]) -> Callable[..., None]:
 
 
 class History(RuleBasedStateMachine):
-    """One history over one graph. Subclass it with a topology, a tally and a fresh process."""
+    """One history over one graph. Subclass it with a topology, a tally, a process, a length."""
 
     topology: ClassVar[str] = "isolated"
     tally: ClassVar[Tally] = Tally()
     fresh: ClassVar[FreshFits]
     fresh_every: ClassVar[int] = FRESH_EVERY
+    length: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class History(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 9999), count=st.integers(8, 20), start=st.integers(0, 31))
     def begin(self, seed: int, count: int, start: int) -> None:
-        self.tally.histories += 1
+        assume(seed)  # nothing but zeros is what hypothesis begins every run with
         self.actor = Actor(World(seed), self.topology, self._folder)
         ids = self.actor.world.ids
         self.actor.fit({ids[(start + n) % len(ids)] for n in range(count)})
@@ -179,13 +180,13 @@ class History(RuleBasedStateMachine):
             self.actor.accept(second)
         beings = self.actor.world.beings({n: self.actor.live[n] for n in (*first, *second)})
         touched = {self.actor.reference.shard_of(being) for being in beings}
-        reads = self.actor.reference.reads
-        influenced = {node for node, read in enumerate(reads) if touched & set(read)}
-        self.actor.require_silent(self.actor.model, influenced)
-        with trained() as nodes:
+        self.actor.require_silent(self.actor.model, touched)
+        before = self.actor.live
+        with self.actor.trained() as nodes:
             self.actor.open()
         self.actor.become_without([*first, *second])
-        assert sorted(nodes) == sorted(self.actor.reference.closure(self.actor.live, touched))
+        closure = self.actor.reference.closure(before, self.actor.live, touched)
+        assert sorted(nodes) == sorted(closure.refit)
 
     # -- adding, stopping -----------------------------------------------------------------------
 
@@ -217,6 +218,14 @@ class History(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.actor.open()
 
+    @rule(pick=PICKS, more=PICKS, version=st.integers(0, 1))
+    @step
+    def go_on_in_another_process(self, pick: list[int], more: list[int], version: int) -> None:
+        """With another hash seed, locale, working directory and order of directories."""
+        absent = self.actor.absent()
+        added = dict.fromkeys((absent[n % len(absent)] for n in more), version)
+        self.actor.go_on_elsewhere(self.fresh, self._some(pick), added)
+
     @rule(pick=PICKS, after=st.integers(0, MOST_STEPS))
     @step
     def crash_while_forgetting(self, pick: list[int], after: int) -> None:
@@ -231,6 +240,7 @@ class History(RuleBasedStateMachine):
     # -- inside ---------------------------------------------------------------------------------
 
     def teardown(self) -> None:
+        self.tally.histories += self.taken == self.length
         if self.actor.path.exists() and self._compared != self.taken:
             self.compare_with_another_process()
         self.actor.close()
@@ -263,12 +273,11 @@ class History(RuleBasedStateMachine):
         return sorted({names[n % len(names)] for n in pick}) if names else []
 
 
-def profile(histories: int, steps: int, *, derandomize: bool = True) -> settings:
-    """How hypothesis runs the histories: always the same ones, unless told otherwise."""
+def profile(histories: int, steps: int) -> settings:
+    """How hypothesis runs the histories."""
     return settings(
         max_examples=histories,
         stateful_step_count=steps + 1,  # the beginning counts as one
-        derandomize=derandomize,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -1,9 +1,10 @@
 """The influence state as the promises define it, written a second time and differently.
 
 From the live samples alone: which files there must be, with which bytes, and the digest. It shares
-with the package only the training of one node by itself (`train`, which has an oracle of its own
-in ``tests/nodes``) and the byte form of weights; assignment, order, seeds, activation files, who
-reads what and the digest are spelled out again here.
+with the package only what has an oracle of its own in ``tests/nodes``: the training of one node by
+itself, closed-form and random projections, the features of one sample by itself, and the byte form
+of weights. Assignment, order, seeds, activation files, who reads and who tallies what, the sums of
+tallies and the digest are spelled out again here.
 """
 
 from __future__ import annotations
@@ -17,11 +18,20 @@ from typing import Any
 
 import numpy as np
 import rfc8785
+import torch
 
-from harness.world import TOKENS, WIDTH, Being, Live, World, graph_of, settings_for
+from harness.world import TALLY, TOKENS, WIDTH, Being, Live, World, graph_of, settings_for
+from shardgraph.nodes import representation
+from shardgraph.nodes.discriminant import discriminant_projection
+from shardgraph.nodes.projection import Projection, Projections, random_projection
+from shardgraph.nodes.representation import Representation, projection_of
+from shardgraph.nodes.tally import Tally
+from shardgraph.nodes.tally import to_bytes as tally_bytes
 from shardgraph.nodes.tokens import TokenRows
 from shardgraph.nodes.train import Job, train
-from shardgraph.nodes.weights import to_bytes
+
+_TERMS = ("config", "activations", "nodes", "tallies", "shard")
+"""What the digest is over, in this order."""
 
 _KEPT = 4
 """States kept for the case that they are asked for again at once."""
@@ -36,6 +46,24 @@ class Expected:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Closure:
+    """The nodes that a change concerns, by what becomes of them."""
+
+    refit: set[int]
+    subtract: set[int]
+    dropped: set[int]
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """A node as it is when it knows what it reads."""
+
+    key: tuple[object, ...]
+    projection: Projection
+    data: bytes
+
+
 class Reference:
     """The definition, for one world and one graph. Fitted nodes are kept: they are pure."""
 
@@ -43,13 +71,16 @@ class Reference:
         self._world = world
         graph = graph_of(topology).to_json()
         self.reads = [tuple(node["reads"]) for node in graph["nodes"]]
+        self.tallies = [tuple(node["tallies"]) for node in graph["nodes"]]
         self.homes = [node["home"] for node in graph["nodes"]]
+        self._kinds = [_kind(node) for node in graph["nodes"]]
         self._pools = graph["pools"]
         self._shards = graph["shards"]
         self._recipe = settings_for(topology, world.seed).build_recipe()
         self._config: tuple[Mapping[str, Any], str] = ({}, "")
         self._expected: dict[tuple[frozenset[tuple[str, int]], str], Expected] = {}
-        self._fitted: dict[tuple[int, tuple[tuple[str, int], ...]], bytes] = {}
+        self._learnt: dict[tuple[object, ...], _Learnt] = {}
+        self._features: dict[tuple[object, ...], np.ndarray] = {}
 
     def shard_of(self, being: Being) -> int:
         """Keyed hash of the owner, or of the id where there is none, in the pool of the source."""
@@ -66,14 +97,36 @@ class Reference:
             shards[self.shard_of(being)].append(being)
         return shards
 
-    def closure(self, live: Live, touched: set[int]) -> set[int]:
-        """Nodes that must be refitted when these shards have changed to what is live."""
+    def influenced(self, touched: set[int]) -> set[int]:
+        """Nodes that read or tally one of these shards."""
+        edges = enumerate(zip(self.reads, self.tallies, strict=True))
+        return {node for node, (reads, tallies) in edges if touched & {*reads, *tallies}}
+
+    def alive(self, live: Live) -> set[int]:
+        """Nodes that exist: their home holds a sample or, without one, something they tally."""
         full = {shard for shard, held in enumerate(self.contents(live)) if held}
+        places = enumerate(zip(self.homes, self.tallies, strict=True))
         return {
             node
-            for node, reads in enumerate(self.reads)
-            if touched & set(reads) and self.homes[node] in full
+            for node, (home, tallies) in places
+            if (home in full if home is not None else full & set(tallies))
         }
+
+    def closure(self, before: Live, after: Live, touched: set[int]) -> Closure:
+        """What must happen to whom when these shards change."""
+        influenced, alive, was = self.influenced(touched), self.alive(after), self.alive(before)
+        readers = {node for node, reads in enumerate(self.reads) if touched & set(reads)}
+        refit = influenced & alive & (readers | (alive - was))
+        return Closure(refit, (influenced & alive) - refit, (influenced & was) - alive)
+
+    @property
+    def drawn(self) -> set[int]:
+        """Nodes that are drawn from their seed, whatever they read."""
+        return {node for node, kind in enumerate(self._kinds) if kind == "random"}
+
+    def node_of(self, seed: int) -> int:
+        """The node with this seed."""
+        return next(node for node in range(len(self.reads)) if self._seed(node) == seed)
 
     def expected(self, live: Live, config: Mapping[str, Any]) -> Expected:
         """The whole state; ``config`` is the store's configuration as JSON."""
@@ -87,49 +140,88 @@ class Reference:
     def _derive(self, live: Live, config: Mapping[str, Any]) -> Expected:
         shards = self.contents(live)
         files: dict[str, bytes] = {}
-        terms, nodes = [], []
+        terms: dict[str, list[list[object]]] = {kind: [] for kind in _TERMS}
+
+        def put(kind: str, number: int, data: bytes) -> None:
+            files[_name(kind, number, data)] = data
+            terms[kind].append([kind, number, _sha(data)])
+
         for shard, held in enumerate(shards):
             if held:
-                data = _activation_file(held)
-                files[_name("activations", shard, data)] = data
-                labels = rfc8785.dumps(dict(Counter(being.label for being in held)))
-                terms.append([shard, _sha(data), _sha(_lines(held)), len(held), labels.decode()])
-        for node, data in self._fit(self._read_by_nodes(shards), live).items():
-            files[_name("nodes", node, data)] = data
-            nodes.append([node, _sha(data)])
-        blobs = [("nodes", *row) for row in nodes]
-        blobs += [("activations", shard, data) for shard, data, *_ in terms]
-        rows = [("config", self._digest_of(config)), *sorted(blobs)]
-        rows += [("shard", shard, *rest) for shard, _, *rest in terms]
+                put("activations", shard, _activation_file(held))
+                labels = rfc8785.dumps(dict(Counter(being.label for being in held))).decode()
+                rows = [[being.id, being.label, being.owner, being.source] for being in held]
+                terms["shard"].append(["shard", shard, _sha_rows(rows), len(held), labels])
+        for node, learnt in self._learn(shards, live).items():
+            put("nodes", node, learnt.data)
+            if self.tallies[node]:
+                held = [being for shard in self.tallies[node] for being in shards[shard]]
+                put("tallies", node, self._tally(learnt, held, live))
+        terms["config"].append(["config", self._digest_of(config)])
         classes = tuple(sorted({being.label for held in shards for being in held}))
-        return Expected(files, _sha(_json_lines(rows)), classes)
+        whole = [row for kind in _TERMS for row in terms[kind]]
+        return Expected(files, _sha_rows(whole), classes)
 
     def _digest_of(self, config: Mapping[str, Any]) -> str:
         if self._config[0] is not config:
             self._config = config, _sha(rfc8785.dumps(dict(config)))
         return self._config[1]
 
-    def _read_by_nodes(self, shards: Sequence[Sequence[Being]]) -> dict[int, list[Being]]:
-        """What each node reads, in its order; nodes whose home is empty are not there."""
-        return {
-            node: self._ordered([being for shard in reads for being in shards[shard]])
-            for node, (home, reads) in enumerate(zip(self.homes, self.reads, strict=True))
-            if shards[home]
-        }
+    def _learn(self, shards: Sequence[Sequence[Being]], live: Live) -> dict[int, _Learnt]:
+        """What each node learns from what it reads, by itself, in the order of nodes."""
+        found = {}
+        for node in sorted(self.alive(live)):
+            read = [being for shard in self.reads[node] for being in shards[shard]]
+            read = [] if self._kinds[node] == "random" else self._ordered(read)
+            key = (node, tuple((being.id, live[being.id]) for being in read))
+            if key not in self._learnt:
+                learnt = self._represent(node, read)
+                projection = projection_of(learnt) if self.tallies[node] else None
+                self._learnt[key] = _Learnt(key, projection, representation.to_bytes(learnt))
+            found[node] = self._learnt[key]
+        return found
 
-    def _fit(self, read: Mapping[int, Sequence[Being]], live: Live) -> dict[int, bytes]:
-        """The weights of nodes, each trained in a stack of its own."""
-        keys = {node: (node, tuple((b.id, live[b.id]) for b in read[node])) for node in read}
-        jobs = [self._job(node, read[node]) for node in read if keys[node] not in self._fitted]
-        for weights in train(jobs, self._recipe, workers=1, stacked=False) if jobs else ():
-            self._fitted[keys[weights.node]] = to_bytes(weights)
-        return {node: self._fitted[keys[node]] for node in read}
-
-    def _job(self, node: int, read: Sequence[Being]) -> Job:
+    def _represent(self, node: int, read: Sequence[Being]) -> Representation:
+        kind, seed = self._kinds[node], self._seed(node)
+        sizes = {name: TALLY[name] for name in ("heads", "value_width", "sharpness")}
+        if kind == "random":
+            return random_projection(seed, width=WIDTH, **sizes)
         array = np.stack([being.tokens for being in read])
-        seed = int.from_bytes(self._hash("node", str(node), 8), "big") >> 1
         rows = TokenRows.of([(array, range(len(array)))])
-        return Job(node, seed, rows, tuple(being.label for being in read))
+        labels = tuple(being.label for being in read)
+        if kind == "discriminant":
+            return discriminant_projection(seed, rows, labels, **sizes)
+        job = Job(node, seed, rows, labels)
+        return train([job], self._recipe, workers=1, stacked=False)[0]
+
+    def _tally(self, learnt: _Learnt, held: Sequence[Being], live: Live) -> bytes:
+        """The sums of a node over what it tallies, from scratch, sample by sample."""
+        own = [(being.label, self._features_of(learnt, being, live[being.id])) for being in held]
+        width = learnt.projection.features
+        gram, moment = np.zeros((width, width), np.int64), {}
+        for label, features in own:
+            gram += np.outer(features, features)
+            moment[label] = moment.get(label, np.zeros(width, np.int64)) + features
+        classes = tuple(sorted(moment))
+        counts = Counter(label for label, _ in own)
+        return tally_bytes(
+            Tally(
+                classes=classes,
+                gram=gram[np.triu_indices(width)].astype(np.int32),
+                moment=np.array([moment[c] for c in classes], np.int32).reshape(-1, width),
+                counts=np.array([counts[c] for c in classes], np.int64),
+            )
+        )
+
+    def _features_of(self, learnt: _Learnt, being: Being, version: int) -> np.ndarray:
+        key = (learnt.key, being.id, version)
+        if key not in self._features:
+            stack = Projections([learnt.projection], torch.float64)
+            self._features[key] = stack(being.tokens[None])[0, 0].numpy().astype(np.int64)
+        return self._features[key]
+
+    def _seed(self, node: int) -> int:
+        return int.from_bytes(self._hash("node", str(node), 8), "big") >> 1
 
     def _ordered(self, beings: Sequence[Being]) -> list[Being]:
         return sorted(beings, key=lambda being: (self._hash("order", being.id), being.id))
@@ -138,6 +230,13 @@ class Reference:
         key = self._world.seed.to_bytes(16, "big")
         person = purpose.encode().ljust(16, b"\0")
         return hashlib.blake2b(name.encode(), digest_size=size, key=key, person=person).digest()
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    """How a node learns: as the graph says; else trained, unless it tallies."""
+    if node["kind"] != "default":
+        return str(node["kind"])
+    return "discriminant" if node["tallies"] else "trained"
 
 
 def _activation_file(held: Sequence[Being]) -> bytes:
@@ -149,17 +248,14 @@ def _activation_file(held: Sequence[Being]) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
-def _lines(held: Sequence[Being]) -> bytes:
-    return _json_lines([(being.id, being.label, being.owner, being.source) for being in held])
-
-
-def _json_lines(rows: Sequence[Sequence[Any]]) -> bytes:
-    return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
-
-
 def _name(folder: str, number: int, data: bytes) -> str:
     return f"{folder}/{number:05d}-{_sha(data)[:16]}.safetensors"
 
 
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _sha_rows(rows: Sequence[Sequence[object]]) -> str:
+    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in rows]
+    return _sha("".join(lines).encode())

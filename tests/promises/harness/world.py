@@ -29,8 +29,11 @@ SAMPLES = 32
 VERSIONS = 2
 RECIPE = {"heads": 1, "value_width": 16, "batch_size": 16, "epochs": 2}
 LICENSED = "source-licensed-pkmq"
+TALLY = {"heads": 2, "value_width": 4, "sharpness": 1.5}
 SOURCES = (None, "source-web-vxjw", LICENSED)
-TOPOLOGIES = ("isolated", "cliques:2", "ring:3", "hub:1", "complete", "custom")
+READING = ("isolated", "cliques:2", "ring:3", "hub:1", "complete", "custom")
+TALLYING = ("tallied:3", "ring:2+all-but:3", "kinds")
+TOPOLOGIES = READING + TALLYING
 
 Live = dict[str, int]
 """The live samples of a history: the version of each id. Versions differ in all but the id."""
@@ -97,9 +100,16 @@ class World:
 
 
 def graph_of(topology: str) -> ShardGraph:
-    """A graph over six shards; ``custom`` has a pool, nodes that share a home, and odd reads."""
+    """A graph over six shards.
+
+    ``custom`` has a pool, nodes that share a home, and odd reads; ``kinds`` has nodes of every
+    kind, with and without a home, that tally all, some or none of what they read.
+    """
+    if topology == "kinds":
+        return ShardGraph(SHARDS, _KINDS, name="kinds")
     if topology != "custom":
-        settings = FitSettings(shards=SHARDS, graph=topology)
+        name, _, tallies = topology.partition("+")
+        settings = FitSettings(shards=SHARDS, graph=name, tallies=tallies or None)
         if topology.startswith("hub"):
             settings = FitSettings(shards=SHARDS, graph=topology, safe_sources=(LICENSED,))
         return settings.build_graph()
@@ -110,9 +120,20 @@ def graph_of(topology: str) -> ShardGraph:
     )
 
 
+_KINDS = (
+    Node(None, (), (0, 1, 2, 3, 4, 5), "random"),
+    Node(None, (), (2, 5), "random"),
+    Node(0, (0, 1), (0, 1, 2, 3, 4, 5), "trained"),
+    Node(1, (1, 3), (1, 2), "discriminant"),
+    Node(2, (2,), (2,)),
+    Node(3, (3, 4), ()),
+    Node(4, (4,), (0,), "random"),
+)
+
+
 def settings_for(topology: str, seed: int) -> FitSettings:
     """Settings with which a step of a history takes milliseconds."""
-    return FitSettings(graph=graph_of(topology), recipe=dict(RECIPE), seed=seed)
+    return FitSettings(graph=graph_of(topology), recipe=dict(RECIPE), tally=dict(TALLY), seed=seed)
 
 
 @contextmanager
