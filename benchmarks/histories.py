@@ -1,6 +1,6 @@
 """Random histories on real activations: after each, every file against a fit from scratch.
 
-    python benchmarks/histories.py [--data cub100] [--histories 200] [--samples 160] [--steps 8]
+    python benchmarks/histories.py [--data cub100] [--histories 200] [--samples 120] [--steps 6]
 
 A history fits three quarters of a random choice of the training images, then takes random steps:
 forget one sample, twelve at once, an owner, most of a source, all that is left of a class, the
@@ -114,8 +114,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
     parser.add_argument("--histories", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=160)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="number of the first history")
     options = parser.parse_args()

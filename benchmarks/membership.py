@@ -1,6 +1,6 @@
 """Membership inference on real activations: does anything of a forgotten sample still show?
 
-    python benchmarks/membership.py [--data cub100] [--shadows 48] [--targets 20]
+    python benchmarks/membership.py [--data cub100] [--classes 16] [--shadows 32] [--targets 16]
     python benchmarks/membership.py --plot        # draw the picture from the record again
 
 The proof is the comparison of bytes (`shardgraph verify`). This belt is worn beside it, and could
@@ -109,9 +109,9 @@ class World:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
-    parser.add_argument("--classes", type=int, default=30, help="the first classes by name")
-    parser.add_argument("--shadows", type=int, default=48)
-    parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--classes", type=int, default=16, help="the first classes by name")
+    parser.add_argument("--shadows", type=int, default=32)
+    parser.add_argument("--targets", type=int, default=16)
     parser.add_argument("--plot", action="store_true", help="only draw the record")
     options = parser.parse_args()
     if not options.plot:

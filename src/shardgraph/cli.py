@@ -96,6 +96,10 @@ def commands(context: click.Context) -> None:
       shardgraph forget --store my.store --owner alice
       shardgraph verify --store my.store
 
+    A store is one directory that holds a model and what it was fitted on. Samples are spread over
+    shards; each node of a graph is a light model of some shards, and forgetting brings exactly the
+    nodes up to date that a sample reached.
+
     DATA is a folder with one sub-folder per class, a CSV or Parquet manifest with the columns
     path, label and optionally id, owner, source, or "digits:train" or "digits:test" (a small
     built-in set of handwritten digits).
@@ -151,14 +155,14 @@ def commands(context: click.Context) -> None:
     help="The frozen encoder.",
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
-@click.option("--epochs", type=int, default=None, help="Epochs for every node.  [default: 30]")
+@click.option("--epochs", type=int, default=None, help="Epochs of the nodes that are trained.  [default: 30]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The store seed.")
 @bad_file_option
 @json_option
 def fit(
     data: str, store: Path, source_shards: tuple[str, ...], as_json: bool, **settings: Any
 ) -> None:
-    """Encode DATA and fit one adapter per node of a shard graph.
+    """Encode DATA and fit the nodes of a shard graph.
 
     Interrupted, the same command goes on where it stopped.
 
@@ -292,7 +296,8 @@ def forget(
     """Forget samples, owners or whole sources, exactly.
 
     The plan comes first; the nodes that the samples influenced stop answering before anything else
-    happens; then they are fitted again without the samples, and what was derived is erased.
+    happens; then they are fitted again without the samples, or the samples are subtracted from
+    their sums, and what was derived is erased.
 
     \b
     Examples:

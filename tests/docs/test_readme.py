@@ -37,7 +37,8 @@ def command_lines() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = page.read_text()
-        calls = re.findall(r"^    (shardgraph .*)$", text, re.M)
+        calls = re.findall(r"^(?:> )?    (shardgraph .*)$", text, re.M)
+        calls += re.findall(r"^(shardgraph .*)$", text, re.M)
         calls += re.findall(r"`(shardgraph [a-z][^`]*)`", text)
         found += [(page_name(page), call.split(" #")[0]) for call in calls]
     return found
