@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from shardgraph.errors import (
     DataError,
     EnvironmentChangedError,
     GraphError,
+    RecipeError,
     StoreDamagedError,
     StoreError,
     StoreExistsError,
@@ -21,13 +23,14 @@ from shardgraph.errors import (
 from shardgraph.forgetting import reading
 from shardgraph.graph.topologies import ring
 from shardgraph.identity import SampleId
+from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.store import Store
 
 RECIPE = {"heads": 2, "value_width": 16, "learning_rate": 1e-2}
 SETTINGS = FitSettings(shards=4, graph="ring:2", epochs=10, recipe=RECIPE, seed=2)
 
 
-def data(rows: range = range(40)) -> ArrayDataset:
+def data(rows: Iterable[int] = range(40)) -> ArrayDataset:
     """Rows of one fixed array: four to an owner, three classes."""
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
@@ -113,6 +116,26 @@ def test_a_changed_environment_may_answer_and_not_write(
         SafeModel.open(model.store.path, write=True)
     with SafeModel.open(model.store.path) as reader:
         assert reader.evaluate(data()).samples == 40
+
+
+def test_a_budget_for_tallies_remembers_no_class_that_is_forgotten(tmp_path: Path) -> None:
+    recipe = {"heads": 2, "value_width": 16}
+    budget = 4 * TallyRecipe(**recipe).bytes_per_node(2, 40)  # full width for two classes
+    settings = FitSettings(shards=4, graph="tallied:4", tally=recipe, tally_budget=budget)
+    with pytest.raises(RecipeError, match="how many classes"):
+        SafeModel.fit(data(), tmp_path / "none", settings)
+    settings = replace(settings, tally_classes=3)
+    kept = [row for row in range(40) if row % 3]
+    digests = []
+    for name, rows in (("lived", range(40)), ("fresh", kept)):
+        model, _ = SafeModel.fit(data(rows), tmp_path / name, settings)
+        with model:
+            if name == "lived":
+                gone = [str(row) for row in range(40) if row not in kept]
+                model.forget(ForgetRequest.of(samples=gone))
+            digests.append(model.store.digest())
+            assert model.store.config.recipe["tally"]["value_width"] < 16
+    assert digests[0] == digests[1]
 
 
 def damage(store: Store, name: str) -> None:

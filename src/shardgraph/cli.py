@@ -138,7 +138,14 @@ def commands(context: click.Context) -> None:
     type=int,
     default=None,
     metavar="BYTES",
-    help="Most bytes that all tallies may take; narrows their features until they fit.",
+    help="Most bytes that all tallies may take, for --tally-classes; narrows their features.",
+)
+@click.option(
+    "--tally-classes",
+    type=int,
+    default=None,
+    metavar="N",
+    help="With --tally-budget: the most classes that there will be.",
 )
 @click.option(
     "--source-shards",
@@ -155,7 +162,9 @@ def commands(context: click.Context) -> None:
     help="The frozen encoder.",
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
-@click.option("--epochs", type=int, default=None, help="Epochs of the nodes that are trained.  [default: 30]")
+@click.option(
+    "--epochs", type=int, default=None, help="Epochs of the nodes that are trained.  [default: 30]"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The store seed.")
 @bad_file_option
 @json_option

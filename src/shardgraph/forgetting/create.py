@@ -54,8 +54,10 @@ class FitSettings:
         tallies: preset of tally edges: "none", "own", "all" or "all-but:G"; None leaves the graph
             as it is.
         tally: further settings of nodes that tally, by name; see `TallyRecipe`.
-        tally_budget: most bytes that all tallies together may take for the classes of the data;
-            narrows their features until they fit.
+        tally_budget: most bytes that all tallies together may take with ``tally_classes`` classes
+            and up to 133,144 samples; narrows their features until they fit.
+        tally_classes: how many classes the budget has to do for. Declared, since a number counted
+            in the data would stay in the recipe when what was counted is forgotten.
         seed: decides shards, order, and every node's random stream.
         on_bad_file: "stop" or "skip".
         label_type: how labels are shown to the caller; they are kept as text.
@@ -71,6 +73,7 @@ class FitSettings:
     tallies: str | None = None
     tally: dict[str, Any] = field(default_factory=dict)
     tally_budget: int | None = None
+    tally_classes: int | None = None
     seed: int = 0
     on_bad_file: OnBadFile = "stop"
     label_type: str = "text"
@@ -113,18 +116,23 @@ class FitSettings:
             raise RecipeError("Epochs are given twice.", advice="Give them once.")
         return Recipe.from_json(wanted)
 
-    def build_tally_recipe(self, graph: ShardGraph, samples: Sequence[Sample]) -> TallyRecipe:
-        """How nodes that tally are built, narrowed to the budget for such samples.
+    def build_tally_recipe(self, graph: ShardGraph) -> TallyRecipe:
+        """How nodes that tally are built, narrowed to the budget.
 
         Raises:
-            RecipeError: a setting is unknown or out of range, or nothing fits the budget.
+            RecipeError: a setting is unknown or out of range, nothing fits the budget, or it is
+                not said for how many classes.
         """
         recipe = TallyRecipe.from_json(self.tally)
         tallying = sum(bool(node.tallies) for node in graph.nodes)
         if self.tally_budget is None or not tallying:
             return recipe
-        classes = len({sample.label for sample in samples})
-        return recipe.within(self.tally_budget, tallying, classes, len(samples))
+        if self.tally_classes is None:
+            raise RecipeError(
+                "It is not said for how many classes the budget of tallies is.",
+                advice="Declare the most that there may be: tally_classes, --tally-classes N.",
+            )
+        return recipe.within(self.tally_budget, tallying, self.tally_classes)
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:
@@ -162,7 +170,7 @@ def fit_store(
             decoded, the same call goes on after what was encoded before it.
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
-    tally = settings.build_tally_recipe(graph, dataset.samples)
+    tally = settings.build_tally_recipe(graph)
     assignment = Assignment(graph, settings.seed)
     for sample in dataset.samples:
         assignment.shard_of(sample)

@@ -12,6 +12,9 @@ from shardgraph.errors import RecipeError
 from shardgraph.nodes.closed_form import HeadRule
 from shardgraph.nodes.tally import bytes_needed
 
+BUDGETED_SAMPLES = 133_144
+"""Samples that a budget is worked out for; with more in a tally, its sums take twice the bytes."""
+
 REPRESENTATIONS = ("trained", "discriminant", "random")
 """What a node's attention comes from: gradient descent on what it reads, class scatter of what it
 reads in closed form, or its seed alone (no data)."""
@@ -71,17 +74,17 @@ class TallyRecipe:
         """Bytes of one node's sums over so many samples of so many classes."""
         return bytes_needed(self.features, classes, samples)
 
-    def within(self, budget: int, nodes: int, classes: int, samples: int) -> TallyRecipe:
+    def within(self, budget: int, nodes: int, classes: int) -> TallyRecipe:
         """This recipe, narrowed until the sums of ``nodes`` nodes take at most ``budget`` bytes.
 
-        ``classes`` and ``samples`` are the most that a node tallies.
+        ``classes`` is the most that a node tallies. Holds for up to `BUDGETED_SAMPLES` samples.
 
         Raises:
             RecipeError: not even the narrowest nodes fit.
         """
         for width in range(self.value_width, 0, -1):
             narrowed = dataclasses.replace(self, value_width=width)
-            if nodes * narrowed.bytes_per_node(classes, samples) <= budget:
+            if nodes * narrowed.bytes_per_node(classes, BUDGETED_SAMPLES) <= budget:
                 return narrowed
         raise RecipeError(
             f"The tallies of {nodes} nodes and {classes} classes do not fit {budget} bytes.",
