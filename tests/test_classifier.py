@@ -43,7 +43,10 @@ those for array API inputs and for pandas where these are not installed."""
 
 
 @parametrize_with_checks(
-    [SafeClassifier(shards=2, graph="isolated", epochs=20, recipe=SMALL)],
+    [
+        SafeClassifier(shards=2, graph="isolated", epochs=20, recipe=SMALL),
+        SafeClassifier(shards=2, graph="tallied:2"),
+    ],
     expected_failed_checks=lambda _: EXCLUDED,
     xfail_strict=True,
 )

@@ -105,8 +105,9 @@ class _Stack:
         self.members = tuple(members)
         number = {label: column for column, label in enumerate(classes)}
         first = members[0].projection
-        self._weight = torch.zeros((len(members), first.features, len(classes)))
-        self._bias = torch.full((len(members), 1, len(classes)), -torch.inf)
+        shape = (len(members), first.features, len(classes))
+        self._weight = torch.zeros(shape, dtype=torch.float64)
+        self._bias = torch.full((len(members), 1, len(classes)), -torch.inf, dtype=torch.float64)
         for row, member in enumerate(members):
             self._place(row, member, number)
         self.known = torch.isfinite(self._bias[:, 0]).numpy()
@@ -129,11 +130,15 @@ class _Stack:
         weight[:, columns], bias[:, columns] = head.weight, head.bias
 
     def probabilities(self, tokens: np.ndarray) -> np.ndarray:
-        """What each node says by itself: float32 [nodes, B, C]."""
+        """What each node says by itself: float32 [nodes, B, C].
+
+        Scores are summed in float64, so that what a sample's batch leaves of a difference in their
+        last bits is lost when probabilities are rounded to float32.
+        """
         out = np.empty((len(self.members), len(tokens), self._weight.shape[2]), np.float32)
         for part, project in enumerate(self.parts.values()):
             nodes = slice(part * NODES_AT_ONCE, (part + 1) * NODES_AT_ONCE)
-            features = project(tokens).to(torch.float32)
+            features = project(tokens).to(torch.float64)
             scores = torch.baddbmm(self._bias[nodes], features, self._weight[nodes])
             out[nodes] = torch.softmax(scores, dim=2).numpy()
         return out
