@@ -1,10 +1,16 @@
-"""Tallies on real photographs: accuracy by shards, while fenced, and what a deletion takes.
+"""Tallies on real photographs: accuracy by shards and kinds, while fenced, and against the cost.
 
-    python benchmarks/tallies.py [--data cub100 grocery81] [--shards 8 64 256]
+    python benchmarks/tallies.py --data cub100 [--shards 8 256]
 
-Baselines in the same run, on the same cached activations: one unsharded adapter, four unsharded
-adapters ensembled (a complete graph of four), isolated adapters at the largest number of shards,
-ridge on mean-pooled activations (strength chosen by leave-one-out on the training set).
+Everything is fitted in one run on the same cached activations and scored on the test folder, which
+chooses nothing. Baselines: one unsharded adapter; four ensembled (a complete graph of four); every
+adapter by itself at the largest number of shards; ridge on mean-pooled activations, its strength
+chosen by leave-one-out on the training set.
+
+``frontier`` goes from no reads at all to no sharding: reads of a tenth, a quarter and a half of the
+data by cliques, hub and ring, tallies of everything. Its cost is that of one request of a random
+sample: ``adapter_work`` and ``distinct_samples`` as the plan counts them (`shardgraph.graph.cost`),
+and the processor seconds of one request, of all threads, from the call to the receipt.
 """
 
 from __future__ import annotations
@@ -12,6 +18,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,111 +30,175 @@ from sklearn.linear_model import RidgeClassifierCV
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.forgetting.create import FitSettings
 from shardgraph.forgetting.request import ForgetRequest
+from shardgraph.graph.node import Node
+from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.model import SafeModel
+from shardgraph.nodes.ensemble import combine
 
 BATCH = 256
 RIDGE_STRENGTHS = np.logspace(-3, 5, 17)
+FRONTIER = {
+    "a tenth": [("cliques:2", 20), ("ring:2", 20), ("hub:1", 20)],
+    "a quarter": [("cliques:2", 8), ("ring:2", 8), ("hub:1", 8)],
+    "a half": [("cliques:2", 4), ("ring:2", 4), ("hub:1", 4)],
+    "all": [("complete", 4)],
+}
+KINDS = ("random", "discriminant", "trained")
+SIDE_BY_SIDE = 16
+"""Nodes of each kind, on 256 shards; a safe part is the first eighth of the shards."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", nargs="+", default=["cub100", "grocery81"])
-    parser.add_argument("--shards", type=int, nargs="+", default=[8, 64, 256])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--data", default="cub100")
+    parser.add_argument("--shards", type=int, nargs="+", default=[8, 256])
     options = parser.parse_args()
-    results = {name: measure(data_folder() / name, options) for name in options.data}
-    print(record("tallies", vars(options), results).read_text())
-
-
-def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    train, test = activations(folder / "train"), activations(folder / "test")
-    most = max(options.shards)
-    epochs = options.epochs
-    result: dict[str, Any] = {
-        "ridge_on_pooled": ridge(train, test),
-        "one_adapter": fitted(train, test, FitSettings(shards=1, graph="isolated", epochs=epochs)),
-        "four_adapters": fitted(
-            train, test, FitSettings(shards=4, graph="complete", epochs=epochs)
-        ),
-        f"isolated_{most}": fitted(
-            train, test, FitSettings(shards=most, graph="isolated", epochs=epochs)
-        ),
+    folder = data_folder() / options.data
+    bench = Bench(activations(folder / "train"), activations(folder / "test"))
+    results = {
+        **baselines(bench, max(options.shards)),
+        **{f"tallied_{shards}_shards": bench.tallied(shards) for shards in options.shards},
+        "representations": representations(bench, max(options.shards)),
+        "frontier": frontier(bench),
     }
-    for shards in options.shards:
-        settings = FitSettings(shards=shards, tallies="all")
-        result[f"tallies_all_{shards}"] = fitted(train, test, settings, forget=True)
-    for shards in {64, most}:
-        settings = FitSettings(shards=shards, tallies="all-but:8")
-        result[f"tallies_all_but_8_{shards}"] = fitted(train, test, settings, fence=True)
-    random = FitSettings(shards=most, tallies="all", tally={"representation": "random"})
-    result[f"random_tallies_all_{most}"] = fitted(train, test, random, forget=True)
-    return result
+    print(record(f"tallies-{options.data}", vars(options), results).read_text())
 
 
-def ridge(train: Any, test: Any) -> dict[str, float]:
-    features = [tokens.astype(np.float32).mean(axis=1) for tokens, _, _ in (train, test)]
-    model = RidgeClassifierCV(alphas=RIDGE_STRENGTHS).fit(features[0], train[1])
-    return {"accuracy": float(model.score(features[1], test[1])), "alpha": float(model.alpha_)}
+def baselines(bench: Bench, most: int) -> dict[str, Any]:
+    return {
+        "ridge_on_pooled": bench.ridge(),
+        "one_adapter": bench.run(FitSettings(shards=1, graph="isolated")),
+        "four_adapters": bench.run(FitSettings(shards=4, graph="complete")),
+        f"isolated_{most}": bench.run(FitSettings(shards=most, graph="isolated")),
+    }
 
 
-def fitted(
-    train: Any, test: Any, settings: FitSettings, *, forget: bool = False, fence: bool = False
-) -> dict[str, Any]:
-    tokens, labels, ids = train
-    with tempfile.TemporaryDirectory() as directory:
-        started = time.perf_counter()
-        dataset = ArrayDataset(tokens, labels, ids=ids)
-        model, _ = SafeModel.fit(dataset, Path(directory) / "store", settings)
-        with model:
-            found: dict[str, Any] = {
-                "nodes": len(model.store.view().nodes),
-                "fit_seconds": time.perf_counter() - started,
-                "accuracy": accuracy(model, test),
-                "tally_bytes": model.store.status().bytes["tallies"],
-            }
-            if fence:
-                found["accuracy_while_fenced"] = fenced_accuracy(model, test, ids)
-            if forget:
-                found |= deletions(model, ids)
-    print(settings, found, flush=True)
+def representations(bench: Bench, shards: int) -> dict[str, Any]:
+    """Kinds of nodes side by side, reading their own shard or a safe part of the data."""
+    found = {}
+    safe = tuple(range(shards // 8))
+    for where in ("own shard", "safe part"):
+        mixed = [KINDS[node % len(KINDS)] for node in range(SIDE_BY_SIDE)]
+        for name, kinds in {**{k: [k] * SIDE_BY_SIDE for k in KINDS}, "mixed": mixed}.items():
+            if name == "random" and where == "safe part":
+                continue  # random nodes hold no data, whatever they read
+            reads = [(node,) if where == "own shard" else safe for node in range(SIDE_BY_SIDE)]
+            graph = ShardGraph(
+                shards,
+                tuple(
+                    Node(node, reads[node], tuple(range(shards)), kind)
+                    for node, kind in enumerate(kinds)
+                ),
+            )
+            found[f"{name}, {where}"] = bench.run(FitSettings(graph=graph))
     return found
 
 
-def accuracy(model: SafeModel, test: Any, without: frozenset[int] = frozenset()) -> float:
-    tokens, labels, _ = test
-    ensemble = model.snapshot().ensemble
-    right = 0
-    for start in range(0, len(tokens), BATCH):
-        rows = slice(start, start + BATCH)
-        found = ensemble.predict_proba(tokens[rows], without).argmax(axis=1)
-        right += sum(
-            ensemble.classes[c] == label for c, label in zip(found, labels[rows], strict=True)
+def frontier(bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = {"nothing": {"tallied": bench.run(FitSettings(shards=20), forget=True)}}
+    for level, graphs in FRONTIER.items():
+        found[level] = {
+            name: bench.run(FitSettings(shards=shards, graph=name, tallies="all"), forget=True)
+            for name, shards in graphs
+        }
+    return found
+
+
+class Bench:
+    """One data set: fit, score, forget."""
+
+    def __init__(self, train: Any, test: Any) -> None:
+        self._train, self._test = train, test
+
+    def ridge(self) -> dict[str, float]:
+        features = [
+            np.asarray(tokens, np.float32).mean(axis=1) for tokens, *_ in (self._train, self._test)
+        ]
+        model = RidgeClassifierCV(alphas=RIDGE_STRENGTHS).fit(features[0], self._train[1])
+        accuracy = float(model.score(features[1], self._test[1]))
+        return {"accuracy": accuracy, "alpha": float(model.alpha_)}
+
+    def run(self, settings: FitSettings, *, forget: bool = False) -> dict[str, Any]:
+        """Accuracy of the ensemble and of its nodes, and optionally the cost of a request."""
+        with self._fitted(settings) as (model, found):
+            said, known, right = self._ask(model)
+            found["accuracy"] = _accuracy(said, known, right, range(len(said)))
+            each = [_accuracy(said, known, right, [node]) for node in range(len(said))]
+            found["accuracy_of_one_node"] = float(np.mean(each))
+            if forget:
+                found |= self._cost(model)
+        print(settings.graph, settings.shards, found, flush=True)
+        return found
+
+    def tallied(self, shards: int) -> dict[str, Any]:
+        """The default graph: the whole ensemble, and the nodes that never saw some sample."""
+        with self._fitted(FitSettings(shards=shards)) as (model, found):
+            said, known, right = self._ask(model)
+            found["accuracy"] = _accuracy(said, known, right, range(len(said)))
+            nodes = model.snapshot().ensemble.nodes
+            fenced = []
+            for index in range(0, len(self._train[2]), len(self._train[2]) // 10):
+                plan = model.plan(ForgetRequest.of(samples=[self._train[2][index]]))
+                kept = [place for place, node in enumerate(nodes) if node not in plan.fenced]
+                if kept:
+                    fenced.append(_accuracy(said, known, right, kept))
+            found["accuracy_while_fenced"] = {"mean": float(np.mean(fenced)), "least": min(fenced)}
+            found |= self._cost(model)
+        print(shards, found, flush=True)
+        return found
+
+    @contextmanager
+    def _fitted(self, settings: FitSettings) -> Iterator[tuple[SafeModel, dict[str, Any]]]:
+        tokens, labels, ids = self._train
+        with tempfile.TemporaryDirectory() as directory:
+            started = time.process_time()
+            dataset = ArrayDataset(np.asarray(tokens), labels, ids=ids)
+            model, _ = SafeModel.fit(dataset, Path(directory) / "store", settings)
+            with model:
+                yield (
+                    model,
+                    {
+                        "fit_cpu_seconds": time.process_time() - started,
+                        "nodes": len(model.store.view().nodes),
+                        "tally_bytes": model.store.status().bytes["tallies"],
+                    },
+                )
+
+    def _ask(self, model: SafeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What every node says of the test set [nodes, B, C], what it knows, the right column."""
+        tokens, labels, _ = self._test
+        ensemble = model.snapshot().ensemble
+        said = np.concatenate(
+            [
+                ensemble.node_probabilities(np.asarray(tokens[start : start + BATCH]))
+                for start in range(0, len(tokens), BATCH)
+            ],
+            axis=1,
         )
-    return right / len(labels)
+        columns = {label: column for column, label in enumerate(ensemble.classes)}
+        return said, ensemble.known, np.array([columns[label] for label in labels])
+
+    def _cost(self, model: SafeModel) -> dict[str, Any]:
+        cost = model.describe_graph()["cost"]
+        started = time.process_time()
+        outcome = model.forget(ForgetRequest.of(samples=[self._train[2][11]]))
+        return {
+            "cost": cost,
+            "request_cpu_seconds": time.process_time() - started,
+            "request_nodes_refit": len(outcome.nodes_refit),
+            "request_nodes_subtracted": len(outcome.nodes_subtracted),
+        }
 
 
-def fenced_accuracy(model: SafeModel, test: Any, ids: list[str]) -> dict[str, float]:
-    """Accuracy of the nodes that never saw a sample, for several samples."""
-    found = []
-    for index in range(0, len(ids), len(ids) // 5):
-        plan = model.plan(ForgetRequest.of(samples=[ids[index]]))
-        found.append(accuracy(model, test, frozenset(plan.fenced)))
-    return {"mean": float(np.mean(found)), "lowest": min(found)}
-
-
-def deletions(model: SafeModel, ids: list[str]) -> dict[str, Any]:
-    singles = [model.forget(ForgetRequest.of(samples=[ids[index]])) for index in (11, 222, 1333)]
-    gone = {11, 222, 1333}
-    many = [name for index, name in enumerate(ids) if index not in gone][:1000]
-    batch = model.forget(ForgetRequest.of(samples=many))
-    one = sorted(outcome.seconds_to_publish or 0.0 for outcome in singles)[1]
-    return {
-        "one_seconds_to_publish": one,
-        "one_seconds_to_receipt": sorted(outcome.seconds for outcome in singles)[1],
-        "one_nodes_refit": [len(outcome.nodes_refit) for outcome in singles],
-        "thousand_seconds_to_publish": batch.seconds_to_publish,
-        "thousand_over_one": (batch.seconds_to_publish or 0.0) / one,
-    }
+def _accuracy(
+    said: np.ndarray, known: np.ndarray, right: np.ndarray, nodes: Sequence[int]
+) -> float:
+    chosen = list(nodes)
+    found = [
+        combine(said[chosen, start : start + BATCH], known[chosen]).argmax(axis=1)
+        for start in range(0, said.shape[1], BATCH)
+    ]
+    return float(np.mean(np.concatenate(found) == right))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from shardgraph.forgetting.reading import NodeCache, StoreReader
 from shardgraph.identity import NodeId
 from shardgraph.nodes.closed_form import HeadRule
 from shardgraph.nodes.mixed import MixedEnsemble, TalliedNode
+from shardgraph.nodes.representation import Representation
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.weights import NodeWeights
 from shardgraph.store import Store, View
@@ -128,6 +129,7 @@ class Answerer:
             [member for member in members if isinstance(member, TalliedNode)],
             view.labels(),
             reader.setting.nodes.features,
+            softmax_weight=reader.setting.nodes.tally.softmax_weight,
             like=self._snapshot.ensemble if self._snapshot is not None else None,
         )
 
@@ -144,14 +146,19 @@ def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]
     ]
     rule = reader.setting.nodes.tally.head_rule()
     cache.solve({digests[NodeId(node)]: reader.tally(node) for node in unsolved}, rule)
+    blended = reader.setting.nodes.tally.softmax_weight > 0
     found: dict[int, Member] = {}
     for node in nodes:
-        if node in digests:
-            head = cache.head(digests[NodeId(node)])
-            if head is not None:
-                found[node] = TalliedNode(node, reader.projection(node), head)
-        else:
-            representation = reader.representation(node)
-            if isinstance(representation, NodeWeights):
-                found[node] = representation
+        head = cache.head(digests[NodeId(node)]) if node in digests else None
+        adapter = None
+        if node not in digests or (blended and reader.setting.kind_of(node) == "trained"):
+            adapter = _adapter(reader.representation(node))
+        if head is not None:
+            found[node] = TalliedNode(node, reader.projection(node), head, adapter)
+        elif adapter is not None and node not in digests:
+            found[node] = adapter
     return found
+
+
+def _adapter(representation: Representation) -> NodeWeights | None:
+    return representation if isinstance(representation, NodeWeights) else None

@@ -20,11 +20,15 @@ NODES_AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class TalliedNode:
-    """A node that answers through the head solved from its tally."""
+    """A node that answers through the head solved from its tally.
+
+    A trained one may bring its adapter, whose softmax head then has a part in what it says.
+    """
 
     node: int
     projection: Projection
     head: ClosedFormHead
+    adapter: NodeWeights | None = None
 
 
 class MixedEnsemble:
@@ -41,12 +45,18 @@ class MixedEnsemble:
         classes: Sequence[str],
         features: torch.dtype = torch.float32,
         *,
+        softmax_weight: float = 0.0,
         like: MixedEnsemble | None = None,
     ) -> None:
         """Nodes of both kinds, and the sorted labels that probabilities are over.
 
-        ``features`` is the type in which integer features are computed, see `tally_all`;
-        ``like`` is an earlier ensemble: projections that both hold are not laid out again.
+        Args:
+            trained: nodes that do not tally.
+            tallied: nodes that do.
+            classes: the sorted labels of all live samples.
+            features: the type in which integer features are computed, see `tally_all`.
+            softmax_weight: the part of an adapter in what a tallied node says, see `blend`.
+            like: an earlier ensemble: projections that both hold are not laid out again.
 
         Raises:
             UsageError: the classes are not sorted and unique, or a node knows another class.
@@ -63,6 +73,18 @@ class MixedEnsemble:
             *self._trained.nodes,
             *(member.node for stack in self._stacks for member in stack.members),
         )
+        self._softmax_weight = softmax_weight
+        own = {member.node: member.adapter for member in tallied if member.adapter is not None}
+        self._softmax = Ensemble([*own.values()] if softmax_weight else [], classes)
+        self._blended = [self.nodes.index(node) for node in self._softmax.nodes]
+        parts = [self._trained.known, *(stack.known for stack in self._stacks)]
+        self._known = np.concatenate(parts)
+        self._known[self._blended] |= self._softmax.known
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which classes each node knows, bool [nodes, C], in the order of `nodes`."""
+        return self._known.copy()
 
     def node_probabilities(self, tokens: np.ndarray) -> np.ndarray:
         """What every node says by itself: float32 [nodes, B, C] for tokens [B, T, D]."""
@@ -70,7 +92,11 @@ class MixedEnsemble:
         parts += [stack.probabilities(tokens) for stack in self._stacks]
         if not parts:
             return np.zeros((0, len(tokens), len(self.classes)), np.float32)
-        return np.concatenate(parts)
+        said = np.concatenate(parts)
+        if self._blended:
+            softmax, known = self._softmax.node_probabilities(tokens), self._softmax.known
+            said[self._blended] = blend(said[self._blended], softmax, known, self._softmax_weight)
+        return said
 
     def predict_proba(self, tokens: np.ndarray, without: Collection[int] = ()) -> np.ndarray:
         """Class probabilities, float32 [B, C] with rows that sum to one.
@@ -88,8 +114,28 @@ class MixedEnsemble:
             raise UsageError(
                 "No node can answer.", advice="Wait until the refits have ended, or add samples."
             )
-        known = np.concatenate([self._trained.known, *(stack.known for stack in self._stacks)])
-        return combine(self.node_probabilities(tokens)[kept], known[kept])
+        return combine(self.node_probabilities(tokens)[kept], self._known[kept])
+
+
+def blend(
+    closed_form: np.ndarray, softmax: np.ndarray, known: np.ndarray, weight: float
+) -> np.ndarray:
+    """What nodes say through two heads, of which the softmax head may know fewer classes.
+
+    Among the classes that the softmax head knows, it decides with ``weight`` how what the
+    closed-form head leaves to them together is shared out; other classes are left as they are.
+
+    Args:
+        closed_form: distributions [nodes, B, C].
+        softmax: the same, zero where ``known`` is False.
+        known: bool [nodes, C], the classes of the softmax heads.
+        weight: from 0, the closed-form head alone, to 1.
+    """
+    member = known[:, None]
+    together = (closed_form * member).sum(axis=2, keepdims=True)
+    mixed = (1 - weight) * closed_form + weight * together * softmax
+    result: np.ndarray = np.where(member, mixed, closed_form).astype(np.float32)
+    return result
 
 
 class _Stack:

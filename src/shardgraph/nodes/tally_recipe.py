@@ -33,6 +33,8 @@ class TallyRecipe:
         value_width: integers per attention vector; heads * value_width features in all.
         sharpness: spread of the attention logits.
         shrinkage, prior_count, spread: of the head, see `HeadRule`.
+        softmax_weight: the part of a trained node's softmax head in what it says beside the head
+            solved from its tally, from 0 to 1; see `shardgraph.nodes.mixed.blend`.
 
     Raises:
         RecipeError: a value is out of its range.
@@ -45,6 +47,7 @@ class TallyRecipe:
     shrinkage: float = 0.02
     prior_count: float = 6.0
     spread: float = 22.0
+    softmax_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.representation not in REPRESENTATIONS:
@@ -59,6 +62,11 @@ class TallyRecipe:
             )
         if not 0 < self.sharpness < math.inf:
             raise RecipeError(f"A sharpness of {self.sharpness} is not possible.")
+        if not 0 <= self.softmax_weight <= 1:
+            raise RecipeError(
+                f"A softmax weight of {self.softmax_weight} is not possible.",
+                advice="Give a number from 0 to 1.",
+            )
         self.head_rule()
 
     @property

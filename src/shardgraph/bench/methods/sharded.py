@@ -216,10 +216,16 @@ class ShardedModel:
                 if node not in self._tallies and isinstance(learnt, NodeWeights)
             ]
             tallied = [
-                TalliedNode(node, projection_of(self._learnt[node]), head)
+                TalliedNode(node, projection_of(learnt), head, _adapter(learnt))
                 for node, head in sorted(self._heads.items())
+                for learnt in [self._learnt[node]]
             ]
-            self._ensemble = MixedEnsemble(trained, tallied, self._classes)
+            self._ensemble = MixedEnsemble(
+                trained,
+                tallied,
+                self._classes,
+                softmax_weight=self._setting.nodes.tally.softmax_weight,
+            )
         return self._ensemble
 
     def _knows(self, node: int) -> list[bool]:
@@ -242,6 +248,10 @@ class ShardedModel:
     def _record(self, row: int) -> Record:
         sample = self._train.samples[row]
         return Record(sample.id, sample.label, sample.owner, sample.source, self._shard_of[row])
+
+
+def _adapter(learnt: Representation) -> NodeWeights | None:
+    return learnt if isinstance(learnt, NodeWeights) else None
 
 
 _NONE = np.zeros((0, 1, 1), np.float16)
