@@ -24,12 +24,15 @@ from shardgraph.forgetting.carry_out import Carried, clean_up, publish_change
 from shardgraph.forgetting.ingest import ingest
 from shardgraph.forgetting.machine import examine_machine
 from shardgraph.forgetting.progress import Progress, silent
+from shardgraph.forgetting.refit import FitSetting
 from shardgraph.forgetting.speed import measure_speed
 from shardgraph.graph.assignment import Assignment
 from shardgraph.graph.shard_graph import ShardGraph
 from shardgraph.graph.topologies import parse
 from shardgraph.nodes.recipe import Recipe
-from shardgraph.nodes.tally_recipe import TallyRecipe
+from shardgraph.nodes.representation import Settings
+from shardgraph.nodes.tally import bytes_needed
+from shardgraph.nodes.tally_recipe import BUDGETED_SAMPLES, TallyRecipe
 from shardgraph.store import Store, StoreConfig
 from shardgraph.store.layout import Layout
 from shardgraph.store.opening import require_room
@@ -55,7 +58,8 @@ class FitSettings:
             as it is.
         tally: further settings of nodes that tally, by name; see `TallyRecipe`.
         tally_budget: most bytes that all tallies together may take with ``tally_classes`` classes
-            and up to 133,144 samples; narrows their features until they fit.
+            and up to 133,144 samples; narrows the features of nodes that are
+            not trained until they fit.
         tally_classes: how many classes the budget has to do for. Declared, since a number counted
             in the data would stay in the recipe when what was counted is forgotten.
         seed: decides shards, order, and every node's random stream.
@@ -116,23 +120,38 @@ class FitSettings:
             raise RecipeError("Epochs are given twice.", advice="Give them once.")
         return Recipe.from_json(wanted)
 
-    def build_tally_recipe(self, graph: ShardGraph) -> TallyRecipe:
+    def build_tally_recipe(self, graph: ShardGraph, recipe: Recipe) -> TallyRecipe:
         """How nodes that tally are built, narrowed to the budget.
 
         Raises:
-            RecipeError: a setting is unknown or out of range, nothing fits the budget, or it is
-                not said for how many classes.
+            RecipeError: a setting is unknown or out of range, nothing fits the budget, it is not
+                said for how many classes, or adapters are to tally features whose number grows
+                with the classes.
         """
-        recipe = TallyRecipe.from_json(self.tally)
-        tallying = sum(bool(node.tallies) for node in graph.nodes)
-        if self.tally_budget is None or not tallying:
-            return recipe
+        tally = TallyRecipe.from_json(self.tally)
+        setting = FitSetting(graph, Settings(recipe, tally), self.seed)
+        kinds = [setting.kind_of(number) for number, node in enumerate(graph.nodes) if node.tallies]
+        trained = kinds.count("trained")
+        if trained and recipe.kind == "open-inca":
+            raise RecipeError(
+                "Adapters of kind open-inca cannot tally: their features grow with the classes.",
+                advice="Use the kind inca, or nodes that are discriminant or random.",
+            )
+        if self.tally_budget is None or not kinds:
+            return tally
         if self.tally_classes is None:
             raise RecipeError(
                 "It is not said for how many classes the budget of tallies is.",
                 advice="Declare the most that there may be: tally_classes, --tally-classes N.",
             )
-        return recipe.within(self.tally_budget, tallying, self.tally_classes)
+        fixed = trained * bytes_needed(recipe.features, self.tally_classes, BUDGETED_SAMPLES)
+        if fixed > self.tally_budget:
+            raise RecipeError(
+                f"The tallies of {trained} trained nodes take {fixed} bytes, more than the "
+                f"{self.tally_budget} allowed.",
+                advice="Give a larger budget, or adapters of fewer heads or less width.",
+            )
+        return tally.within(self.tally_budget - fixed, len(kinds) - trained, self.tally_classes)
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:
@@ -170,7 +189,7 @@ def fit_store(
             decoded, the same call goes on after what was encoded before it.
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
-    tally = settings.build_tally_recipe(graph)
+    tally = settings.build_tally_recipe(graph, recipe)
     assignment = Assignment(graph, settings.seed)
     for sample in dataset.samples:
         assignment.shard_of(sample)

@@ -101,6 +101,11 @@ class Recipe:
         return cls(**value)
 
     @property
+    def features(self) -> int:
+        """Floats behind the pooling of an ``inca`` adapter, and the integers that it tallies."""
+        return self.heads * self.queries * self.value_width
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
         return digest_json(self.to_json())
