@@ -1,11 +1,11 @@
 """Tallies on real photographs: accuracy by shards and kinds, while fenced, and against the cost.
 
-    python benchmarks/tallies.py --data cub100 [--shards 8 256]
+    python benchmarks/tallies.py --data cub100 [--shards 8 256] [--parts baselines tallied ...]
 
 Everything is fitted in one run on the same cached activations and scored on the test folder, which
-chooses nothing. Baselines: one unsharded adapter; four ensembled (a complete graph of four); every
-adapter by itself at the largest number of shards; ridge on mean-pooled activations, its strength
-chosen by leave-one-out on the training set.
+chooses nothing; the record is written anew after each part. Baselines: one unsharded adapter; four
+ensembled (a complete graph of four); every adapter by itself at the largest number of shards; ridge
+on mean-pooled activations, its strength chosen by leave-one-out on the training set.
 
 ``frontier`` goes from no reads at all to no sharding: reads of a tenth, a quarter and a half of the
 data by cliques, hub and ring, tallies of everything. Its cost is that of one request of a random
@@ -52,19 +52,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
     parser.add_argument("--shards", type=int, nargs="+", default=[8, 256])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     folder = data_folder() / options.data
     bench = Bench(activations(folder / "train"), activations(folder / "test"))
-    results = {
-        **baselines(bench, max(options.shards)),
-        **{f"tallied_{shards}_shards": bench.tallied(shards) for shards in options.shards},
-        "representations": representations(bench, max(options.shards)),
-        "frontier": frontier(bench),
-    }
-    print(record(f"tallies-{options.data}", vars(options), results).read_text())
+    results = {}
+    for part in options.parts:
+        results[part] = PARTS[part](bench, options.shards)
+        print(record(f"tallies-{options.data}", vars(options), results).read_text())
 
 
-def baselines(bench: Bench, most: int) -> dict[str, Any]:
+def baselines(bench: Bench, shards: Sequence[int]) -> dict[str, Any]:
+    most = max(shards)
     return {
         "ridge_on_pooled": bench.ridge(),
         "one_adapter": bench.run(FitSettings(shards=1, graph="isolated")),
@@ -73,9 +72,14 @@ def baselines(bench: Bench, most: int) -> dict[str, Any]:
     }
 
 
-def representations(bench: Bench, shards: int) -> dict[str, Any]:
+def tallied(bench: Bench, shards: Sequence[int]) -> dict[str, Any]:
+    return {f"{count}_shards": bench.tallied(count) for count in shards}
+
+
+def representations(bench: Bench, numbers: Sequence[int]) -> dict[str, Any]:
     """Kinds of nodes side by side, reading their own shard or a safe part of the data."""
     found = {}
+    shards = max(numbers)
     safe = tuple(range(shards // 8))
     for where in ("own shard", "safe part"):
         mixed = [KINDS[node % len(KINDS)] for node in range(SIDE_BY_SIDE)]
@@ -94,7 +98,7 @@ def representations(bench: Bench, shards: int) -> dict[str, Any]:
     return found
 
 
-def frontier(bench: Bench) -> dict[str, Any]:
+def frontier(bench: Bench, _shards: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {"nothing": {"tallied": bench.run(FitSettings(shards=20), forget=True)}}
     for level, graphs in FRONTIER.items():
         found[level] = {
@@ -102,6 +106,14 @@ def frontier(bench: Bench) -> dict[str, Any]:
             for name, shards in graphs
         }
     return found
+
+
+PARTS = {
+    "baselines": baselines,
+    "tallied": tallied,
+    "frontier": frontier,
+    "representations": representations,
+}
 
 
 class Bench:
@@ -127,7 +139,7 @@ class Bench:
             found["accuracy_of_one_node"] = float(np.mean(each))
             if forget:
                 found |= self._cost(model)
-        print(settings.graph, settings.shards, found, flush=True)
+        print(settings.shards, found, flush=True)
         return found
 
     def tallied(self, shards: int) -> dict[str, Any]:

@@ -108,6 +108,8 @@ class Answerer:
             self.snapshot()
 
     def _load(self, view: View) -> MixedEnsemble:
+        if self._snapshot is not None and _alike(view, self._snapshot.view):
+            return self._snapshot.ensemble
         reader = StoreReader(self._store, view, self.cache)
         keys: dict[int, tuple[str | None, ...]] = {
             node: (digest, view.tallies.get(node))
@@ -132,6 +134,16 @@ class Answerer:
             softmax_weight=reader.setting.nodes.tally.softmax_weight,
             like=self._snapshot.ensemble if self._snapshot is not None else None,
         )
+
+
+def _alike(one: View, other: View) -> bool:
+    """Whether the same nodes answer alike in both views, for the same labels."""
+    return (one.nodes, one.tallies, one.fenced, one.labels()) == (
+        other.nodes,
+        other.tallies,
+        other.fenced,
+        other.labels(),
+    )
 
 
 def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]:

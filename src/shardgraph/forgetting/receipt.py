@@ -26,7 +26,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shardgraph.errors import StoreError, UsageError
-from shardgraph.identity import canonical_json, digest_bytes, digest_json
+from shardgraph.identity import canonical_json, digest_bytes
 from shardgraph.store import Request, Store
 from shardgraph.store.ledger import SignHead
 from shardgraph.store.signers import fingerprint
@@ -77,10 +77,10 @@ def receipt_entry(store: Store, request: Request) -> bytes:
         "digest_before": request.digest_before,
         "environment": dict(config.environment),
         "generation": request.generation,
-        "graph": digest_json(dict(config.graph)),
+        "graph": config.graph_digest,
         "key": fingerprint(key.public_key().public_bytes_raw()),
         "nodes": {name: list(nodes) for name, nodes in asdict(request.changed).items()},
-        "recipe": digest_json(dict(config.recipe)),
+        "recipe": config.recipe_digest,
     }
     signed, text = signed_statement(statement)
     return entry_bytes(text, key.sign(signed).hex())

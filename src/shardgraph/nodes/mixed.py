@@ -152,8 +152,8 @@ class _Stack:
         number = {label: column for column, label in enumerate(classes)}
         first = members[0].projection
         shape = (len(members), first.features, len(classes))
-        self._weight = torch.zeros(shape, dtype=torch.float64)
-        self._bias = torch.full((len(members), 1, len(classes)), -torch.inf, dtype=torch.float64)
+        self._weight = torch.empty(shape, dtype=torch.float64)
+        self._bias = torch.empty((len(members), 1, len(classes)), dtype=torch.float64)
         for row, member in enumerate(members):
             self._place(row, member, number)
         self.known = torch.isfinite(self._bias[:, 0]).numpy()
@@ -172,6 +172,8 @@ class _Stack:
         if len(head.classes) == len(number):  # both sorted, so the columns are the same
             weight[:], bias[:] = head.weight, head.bias
             return
+        weight.fill(0)
+        bias.fill(-np.inf)
         columns = [number[label] for label in head.classes]
         weight[:, columns], bias[:, columns] = head.weight, head.bias
 

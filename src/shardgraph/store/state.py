@@ -65,6 +65,16 @@ class StoreConfig:
         """SHA-256 of the canonical JSON of the configuration."""
         return digest_json(self.to_json())
 
+    @cached_property
+    def graph_digest(self) -> str:
+        """SHA-256 of the canonical JSON of the graph, which may be large."""
+        return digest_json(dict(self.graph))
+
+    @cached_property
+    def recipe_digest(self) -> str:
+        """SHA-256 of the canonical JSON of the recipe."""
+        return digest_json(dict(self.recipe))
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
