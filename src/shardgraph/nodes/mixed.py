@@ -87,12 +87,16 @@ class MixedEnsemble:
         return self._known.copy()
 
     def node_probabilities(self, tokens: np.ndarray) -> np.ndarray:
-        """What every node says by itself: float32 [nodes, B, C] for tokens [B, T, D]."""
+        """What every node says by itself: [nodes, B, C] for tokens [B, T, D].
+
+        In float64, so that the last bits, in which a batch can make a difference, are lost when
+        the combined answer is rounded to float32. What adapters say is float32 all the same.
+        """
         parts = [self._trained.node_probabilities(tokens)] if self._trained.nodes else []
         parts += [stack.probabilities(tokens) for stack in self._stacks]
         if not parts:
-            return np.zeros((0, len(tokens), len(self.classes)), np.float32)
-        said = np.concatenate(parts)
+            return np.zeros((0, len(tokens), len(self.classes)))
+        said = np.concatenate(parts, dtype=np.float64)
         if self._blended:
             softmax, known = self._softmax.node_probabilities(tokens), self._softmax.known
             said[self._blended] = blend(said[self._blended], softmax, known, self._softmax_weight)
@@ -134,7 +138,7 @@ def blend(
     member = known[:, None]
     together = (closed_form * member).sum(axis=2, keepdims=True)
     mixed = (1 - weight) * closed_form + weight * together * softmax
-    result: np.ndarray = np.where(member, mixed, closed_form).astype(np.float32)
+    result: np.ndarray = np.where(member, mixed, closed_form)
     return result
 
 
@@ -178,12 +182,8 @@ class _Stack:
         weight[:, columns], bias[:, columns] = head.weight, head.bias
 
     def probabilities(self, tokens: np.ndarray) -> np.ndarray:
-        """What each node says by itself: float32 [nodes, B, C].
-
-        Scores are summed in float64, so that what a sample's batch leaves of a difference in their
-        last bits is lost when probabilities are rounded to float32.
-        """
-        out = np.empty((len(self.members), len(tokens), self._weight.shape[2]), np.float32)
+        """What each node says by itself: float64 [nodes, B, C]."""
+        out = np.empty((len(self.members), len(tokens), self._weight.shape[2]))
         for part, project in enumerate(self.parts.values()):
             nodes = slice(part * NODES_AT_ONCE, (part + 1) * NODES_AT_ONCE)
             features = project(tokens).to(torch.float64)
