@@ -8,6 +8,7 @@ from typing import Any
 from faults import Patch, fault, wrap
 
 from shardgraph import files, model
+from shardgraph.errors import StoreError
 from shardgraph.forgetting import carry_out
 from shardgraph.forgetting.plan import Plan
 from shardgraph.store import database, publish, rows
@@ -137,6 +138,32 @@ def _(patch: Patch) -> None:
         return generation
 
     wrap(patch, Publisher, "publish", early)
+
+
+@fault("superseded files are erased before the pointer moves")
+def _(patch: Patch) -> None:
+    def early(real: Any, self: Publisher, change: Any) -> int:
+        kinds = (("activations", change.activations), ("nodes", change.nodes))
+        files.erase_files(
+            self._blobs._layout.blob(kind, key, old)
+            for kind, targets in kinds
+            for key, old in self._rows.pointers(kind).items()
+            if targets.get(key, old) != old
+        )
+        return int(real(self, change))
+
+    wrap(patch, Publisher, "publish", early)
+
+
+@fault("a sync that failed is tried again")
+def _(patch: Patch) -> None:
+    def stubborn(real: Any, *given: Any) -> None:
+        try:
+            real(*given)
+        except StoreError:
+            real(*given)
+
+    wrap(patch, files, "sync_descriptor", stubborn)
 
 
 @fault("a start does not look for unfinished requests")

@@ -36,6 +36,7 @@ _HASH, _SIGNATURE, _KEY = 32, 64, 32
 _HEX = re.compile("(?:[0-9a-f]{2})+")
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NAME = re.compile("[ -~]+")
+_TEXT = re.compile("[^\ud800-\udfff]*")  # lone surrogates have no canonical form
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 knows no larger one
 _STATEMENT = {
     "commitment",
@@ -328,7 +329,7 @@ def _statement(value: Any) -> None:
     if not isinstance(environment, dict):
         _refuse("The environment is not an object.")
     for name, text in environment.items():
-        if not _NAME.fullmatch(name) or not isinstance(text, str):
+        if not (_NAME.fullmatch(name) and isinstance(text, str) and _TEXT.fullmatch(text)):
             _refuse("The environment is not a list of names and texts.")
 
 

@@ -6,6 +6,7 @@ promise that the fault breaks. Without a fault none fails.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from shardgraph.errors import (
     DataError,
     EnvironmentChangedError,
     ShardgraphError,
+    StoreError,
     StoreLockedError,
     UnknownIdError,
 )
@@ -115,6 +117,25 @@ def every_step_is_durable_before_the_next(battery: Battery) -> None:
     with watching(actor.path, lambda: marks) as watch:
         actor.forget(owners=[owner])
     assert not watch.wrong, watch.wrong[0]
+    battery.exact()
+
+
+@check("durability")
+def a_sync_that_failed_is_an_error(battery: Battery) -> None:
+    actor = battery.actor
+    name = sorted(actor.live)[0]
+    real = os.fsync
+
+    def fail_once(descriptor: int) -> None:
+        patch.setattr(os, "fsync", real)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fail_once)
+        with pytest.raises(StoreError):
+            actor.model.forget(actor.request(samples=[name]))
+    actor.open()
+    actor.become_without([name])
     battery.exact()
 
 

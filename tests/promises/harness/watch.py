@@ -31,6 +31,7 @@ class Watch:
         self._gone = gone
         self._synced = dict(_written(path) for path in store.rglob("*") if path.is_file())
         self._unsynced_names: set[Path] = set()
+        self._pointed: set[Path] = set()
         self._receipts: int | None = None
 
     def synced(self, descriptor: int) -> None:
@@ -54,6 +55,8 @@ class Watch:
             return
         if any(path.read_bytes()) or not self._is_synced(path):
             self.wrong.append(f"{path.name} is unlinked before zeros are durable in it")
+        if path in self._pointed:
+            self.wrong.append(f"{path.name} is unlinked while it is pointed to")
 
     def committed(self, database: Database) -> None:
         """A transaction has become durable."""
@@ -67,6 +70,7 @@ class Watch:
             durable = path.is_file() and self._is_synced(path)
             if not durable or path in self._unsynced_names:
                 self.wrong.append(f"{path.name} is pointed to before it is durable")
+        self._pointed = pointed
         receipts = database.rows("SELECT ledger_size FROM state")[0][0]
         if self._receipts is not None and receipts > self._receipts:
             there = {path for kind in INFLUENCE for path in (self._store / kind).iterdir()}
