@@ -138,6 +138,18 @@ def write_new(
         raise
 
 
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Write over bytes inside an existing file, durably. Not guaranteed: all or nothing."""
+    with reported("write", path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.pwrite(descriptor, data, offset) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Replace ``path`` by ``data`` in one durable step: readers see the old or the new bytes.
 

@@ -312,7 +312,7 @@ def test_a_store_is_read_without_permission_to_write(read_only) -> None:
 
     assert unprivileged(work) == 0
     assert sorted(os.listdir(read_only)) == sorted(
-        ["activations", "lock", "nodes", "staging", "store.sqlite", "tallies"]
+        ["activations", "lock", "newest", "nodes", "staging", "store.sqlite", "tallies"]
     )
 
 

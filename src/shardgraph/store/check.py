@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shardgraph.errors import ShardgraphError, StoreDamagedError
+from shardgraph.store import witness
 from shardgraph.store.backups import Backups
 from shardgraph.store.blobs import Blobs
 from shardgraph.store.database import Database
@@ -17,7 +18,7 @@ from shardgraph.store.state import Finding
 _RESTORE = "Restore the store from a backup, or fit it again."
 _ERASE = "Run `shardgraph check --repair` to erase it."
 
-HARMLESS = frozenset({"orphan", "staged", "erasure", "foreign", "tombstone", "key"})
+HARMLESS = frozenset({"orphan", "staged", "erasure", "foreign", "tombstone", "key", "newest"})
 """Kinds of findings with which every answer is still right."""
 
 
@@ -115,6 +116,12 @@ class Examiner:
             yield Finding("staged", f"{path} was left by work that was stopped.", _ERASE)
         for path in self._layout.foreign_files():
             yield Finding("foreign", f"{path} is not a file of the store.", "Move it elsewhere.")
+        if not witness.is_whole(self._layout.newest):
+            yield Finding(
+                "newest",
+                f"{self._layout.newest} cannot be read.",
+                "Remove it: the next change writes it anew.",
+            )
         key = self._layout.signing_key
         if key.exists() and key.stat().st_mode & 0o077:
             yield Finding("key", f"Others may use the signing key {key}.", f"chmod 600 {key}")

@@ -22,9 +22,10 @@ from shardgraph.errors import (
     StoreFormatError,
     StoreLockedError,
 )
-from shardgraph.store import schema
+from shardgraph.store import schema, witness
 
 _BUSY_SECONDS = 20.0
+_COUNT = "changes"
 _COMMON = {"foreign_keys": 1, "cell_size_check": 1, "trusted_schema": 0, "temp_store": 2}
 _WRITER = {**_COMMON, "synchronous": 2, "secure_delete": 1, "fullfsync": 1, "query_only": 0}
 _READER = {**_COMMON, "query_only": 1}
@@ -35,14 +36,17 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 class Database:
     """One connection, shared by the threads of a process under a lock."""
 
-    def __init__(self, path: Path, *, write: bool, immutable: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, write: bool, immutable: bool = False, newest: Path | None = None
+    ) -> None:
         """Open an existing database.
 
         ``immutable`` promises that nobody writes while it is open; it is for directories in
-        which SQLite may not create its companions.
+        which SQLite may not create its companions. ``newest`` is the file that says how new the
+        database must be; whoever writes keeps it so.
 
         Raises:
-            StoreDamagedError: it cannot be read.
+            StoreDamagedError: it cannot be read, or is older than it must be.
             StoreError: a setting that durability or erasure rests on is not in force.
         """
         self.path = path
@@ -51,6 +55,8 @@ class Database:
         self.writes = 0
         self._process = os.getpid()
         self._broken = False
+        self._newest = newest
+        least = 0 if newest is None else witness.read(newest)  # before the database is looked at
         mode = "rw" if write else "ro"
         uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
         with translated(self.path):
@@ -65,6 +71,9 @@ class Database:
             self._apply(_WRITER if write else _READER)
             if not immutable:  # without its companions SQLite does not say how it would journal
                 self._require("journal_mode", "wal")
+            self._require_newest(least)
+            if write and newest is not None:
+                witness.create(newest)
         except BaseException:
             self._connection.close()
             raise
@@ -81,6 +90,20 @@ class Database:
                 f"SQLite {sqlite3.sqlite_version} keeps {name} at {found!r} instead of {value!r}.",
                 advice="Without it nothing is safe; use a Python with a standard SQLite build.",
             )
+
+    def _require_newest(self, least: int) -> None:
+        if self._count() < least:
+            raise StoreDamagedError(
+                f"The database {self.path} is older than what was last acknowledged: it or its "
+                "log was replaced, cut off or damaged.",
+                advice="Put the newest files back, or restore the store from a backup; requests "
+                "made last may have to be made again.",
+            )
+
+    def _count(self) -> int:
+        """How many transactions there have been, as far as they were counted."""
+        found = self.rows("SELECT value FROM meta WHERE name = ?", (_COUNT,))
+        return int(found[0][0]) if found else 0
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
@@ -122,11 +145,16 @@ class Database:
             self.rows("BEGIN IMMEDIATE")
             try:
                 yield
+                count = self._count() + 1
+                if self._newest is not None:
+                    self.rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_COUNT, str(count)))
             except BaseException:
                 self._roll_back()
                 raise
             try:
                 self.rows("COMMIT")
+                if self._newest is not None:
+                    witness.write(self._newest, count)
             except BaseException:
                 self._roll_back()
                 self._broken = True
@@ -228,15 +256,14 @@ def translated(path: Path) -> Iterator[None]:
             f"Text that is not valid Unicode cannot be stored: {error.object!r}.",
             advice="Rename the file or the field.",
         ) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error) from error
     except sqlite3.ProgrammingError as error:
         raise StoreError("The store is closed.", advice="Open it again.") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGE:
-            raise StoreDamagedError(
-                f"The database {path} is damaged: {error}.",
-                advice="Restore the store from a backup, or fit it again.",
-            ) from error
+            raise _damaged(path, error) from error
         if code in _BUSY:
             raise StoreLockedError(
                 f"The database {path} is in use: {error}.",
@@ -246,6 +273,13 @@ def translated(path: Path) -> Iterator[None]:
             f"The database {path} could not be used: {error}.",
             advice="Check the free space and the state of the volume.",
         ) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"The database {path} is damaged: {error}.",
+        advice="Restore the store from a backup, or fit it again.",
+    )
 
 
 def recognise(path: Path) -> None:

@@ -13,6 +13,7 @@ from shardgraph.store.state import BLOB_KINDS, BlobKind
 DATABASE = "store.sqlite"
 DATABASE_COMPANIONS = ("store.sqlite-wal", "store.sqlite-shm")
 LOCK = "lock"
+NEWEST = "newest"
 STAGING = "staging"
 BACKUP_DATABASE = "backup.sqlite"
 BACKUP_KEY = "backup.pem"
@@ -43,6 +44,11 @@ class Layout:
     def lock(self) -> Path:
         """The file that the writer locks."""
         return self.root / LOCK
+
+    @property
+    def newest(self) -> Path:
+        """What says how new the database must be; see `witness`."""
+        return self.root / NEWEST
 
     @property
     def staging(self) -> Path:
@@ -77,7 +83,7 @@ class Layout:
 
     def foreign_files(self) -> tuple[Path, ...]:
         """Everything in the store directory that the store did not put there, sorted."""
-        known = {DATABASE, *DATABASE_COMPANIONS, LOCK, STAGING, KEYS, *BLOB_KINDS}
+        known = {DATABASE, *DATABASE_COMPANIONS, LOCK, NEWEST, STAGING, KEYS, *BLOB_KINDS}
         strangers = [path for path in self.root.iterdir() if path.name not in known]
         strangers += [path for path in self._in_folders() if not _BLOB_NAME.fullmatch(path.name)]
         keys = self.signing_key.parent

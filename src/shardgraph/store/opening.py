@@ -64,7 +64,8 @@ def open_finished(layout: Layout, mode: Mode, wait: float) -> tuple[Database, Wr
 def open_database(layout: Layout) -> Database:
     """Open the database for writing, under the lock that the caller holds."""
     sqlite.recognise(layout.database)
-    database = Database(layout.database, write=True)
+    _reader(layout).close()  # refuse damage before the close of a writer could tidy up its log
+    database = Database(layout.database, write=True, newest=layout.newest)
     try:
         Blobs(layout).make_folders()
     except BaseException:
@@ -137,16 +138,20 @@ def _build_database(layout: Layout, config: StoreConfig) -> None:
 def _open_for_reading(layout: Layout) -> tuple[Database, WriterLock | None]:
     """Open for reading, also where SQLite may not create its companions."""
     if os.access(layout.root, os.W_OK):
-        return Database(layout.database, write=False), None
+        return _reader(layout), None
     try:
         lock = WriterLock(layout.lock, shared=True)
     except StoreLockedError:  # a writer is there, and so are its log and its index
-        return Database(layout.database, write=False), None
+        return _reader(layout), None
     if layout.log.exists():
         lock.release()
-        return Database(layout.database, write=False), None
+        return _reader(layout), None
     try:
-        return Database(layout.database, write=False, immutable=True), lock
+        return _reader(layout, immutable=True), lock
     except BaseException:
         lock.release()
         raise
+
+
+def _reader(layout: Layout, *, immutable: bool = False) -> Database:
+    return Database(layout.database, write=False, immutable=immutable, newest=layout.newest)

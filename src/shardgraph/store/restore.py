@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -95,7 +96,7 @@ def _read_key(backup: Path) -> X25519PrivateKey:
     path = backup / BACKUP_KEY
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise StoreDamagedError(
             f"The key {path} of the backup cannot be read.",
             advice="Without it the backup cannot learn what was forgotten since.",
@@ -155,7 +156,8 @@ def _source(since: Path) -> Iterator[tuple[Database, Path]]:
         if since.is_dir():
             stack.callback(WriterLock(layout.lock, shared=True).release)
             alone = not (os.access(since, os.W_OK) or layout.log.exists())
-        database = Database(path, write=False, immutable=alone)
+        newest = layout.newest if since.is_dir() else None
+        database = Database(path, write=False, immutable=alone, newest=newest)
         stack.callback(database.close)
         Rows(database).view()
         yield database, layout.signing_key
