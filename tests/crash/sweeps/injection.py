@@ -55,7 +55,8 @@ def restart_with(library: Path) -> None:
     """Start this program again with the library in front of libc, unless it has it already."""
     if os.environ.get(VARIABLE) != str(library):
         environment = {**os.environ, VARIABLE: str(library), "LD_PRELOAD": str(library)}
-        environment["OMP_NUM_THREADS"] = "1"  # threads of a pool do not survive a fork
+        environment["OMP_NUM_THREADS"] = "1"  # threads of a pool do not survive a fork,
+        environment["MKL_DISABLE_FAST_MM"] = "1"  # nor do the buffers that MKL keeps by thread
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 

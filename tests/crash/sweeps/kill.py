@@ -16,6 +16,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ DONE, REFUSED, SURPRISE = 0, 3, 4
 MOVING = ("write", "pwrite", "sendfile", "copy_file_range")
 KINDS = ("kill before", "kill after", "torn", "EIO", "ENOSPC", "EIO from then on",
          "ENOSPC from then on", "short")  # fmt: skip
+_PATIENCE = 100
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ def in_child(work: Callable[[Callable[[bytes], None]], None], arm: Callable[[int
         finally:
             os._exit(status)
     os.close(told_out)
+    signal.alarm(_PATIENCE)  # a child that hangs ends the sweep, loudly
     with os.fdopen(told_in, "rb") as pipe:
         told, _, error = pipe.read().partition(b"!")
     _, status = os.waitpid(child, 0)
+    signal.alarm(0)
     os.lseek(trace, 0, os.SEEK_SET)
     with os.fdopen(trace, "rb") as file:
         calls = tuple(file.read().decode().splitlines())
