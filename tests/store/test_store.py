@@ -27,6 +27,7 @@ from shardgraph.errors import (
 from shardgraph.store import Store
 from shardgraph.store.database import Database
 from shardgraph.store.lock import WriterLock
+from shardgraph.store.rows import Rows
 
 
 def closed(store: Store) -> Path:
@@ -338,3 +339,22 @@ def test_a_store_that_cannot_be_understood_is_let_go(store) -> None:
         Store.open(store.path, "write")
     WriterLock(store.path / "lock").release()  # free, although the error is still being held
     assert caught.value.advice
+
+
+def test_a_new_database_is_whole_without_its_log(toy, tmp_path, monkeypatch) -> None:
+    """SQLite tells nobody when the checkpoint of a close fails, as on a full volume."""
+    close = Database.close
+    held: list[sqlite3.Connection] = []
+
+    def without_checkpoint(database: Database) -> None:
+        held.append(sqlite3.connect(database.path))
+        held[-1].execute("SELECT count(*) FROM meta").fetchall()  # a second one: no checkpoint
+        close(database)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "close", without_checkpoint)
+        Store.create(tmp_path / "store", toy.config).close()
+    shutil.copyfile(tmp_path / "store" / "store.sqlite", tmp_path / "alone.sqlite")
+    Rows(Database(tmp_path / "alone.sqlite", write=False)).view()
+    for connection in held:
+        connection.close()

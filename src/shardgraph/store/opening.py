@@ -128,6 +128,7 @@ def _build_database(layout: Layout, config: StoreConfig) -> None:
     try:
         with database.transaction():
             Rows(database).seal()
+        database.empty_log()  # the close would do so too, but would not say if it failed
     finally:
         database.close()
     files.sync_file(partial)
