@@ -461,6 +461,29 @@ def test_control_c_in_a_fit_leaves_a_store_that_goes_on(tmp_path: Path) -> None:
     assert result.json["samples"] == 60
 
 
+def test_a_running_request_is_stopped_and_resumed(store: Path) -> None:
+    assert_refused(run("requests", "--store", store, "--stop"), 2, "Nobody is writing")
+    assert_refused(run("requests", "--store", store, "--stop", "--resume"), 2, "one of the two")
+    slow = (
+        "import shardgraph.forgetting.carry_out as c, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def fit(*_, **__): print('fitting', flush=True); time.sleep(600)\n"
+        "c.fit_nodes = c.retally = fit\n"
+        "from shardgraph.cli import main; main()"
+    )
+    call = ["forget", "--store", str(store), "--owner", "owner-1"]
+    command = [sys.executable, "-c", slow, *call]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"fitting\n"
+        stopped = run("requests", "--store", store, "--stop", "--json")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert [item["state"] for item in stopped.json["requests"]] == ["accepted"]
+    resumed = run("requests", "--store", store, "--resume", "--json")
+    assert [item["state"] for item in resumed.json["requests"]] == ["receipted"]
+
+
 def test_control_c_in_a_forget_says_how_to_go_on(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

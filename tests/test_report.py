@@ -97,7 +97,10 @@ def test_an_answer_ranks_labels_and_breaks_ties_by_order() -> None:
     probabilities = np.array([[0.25, 0.5, 0.25]], np.float32)
     answer = Answer(probabilities, ("a", "b", "c"), 3, frozenset({4, 1}))
     report = Report.of_answer(["x.png"], answer, 2)
-    assert report.text == "x.png: b 0.500, a 0.250"
+    assert report.text.splitlines() == [
+        "x.png: b 0.500, a 0.250",
+        "Generation 3; nodes fenced, and left out: 1, 4.",
+    ]
     assert report.data["fenced"] == [1, 4]
     assert report.data["predictions"][0]["label"] == "b"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardgraph import runtime
-from shardgraph.errors import StoreDamagedError, UsageError
+from shardgraph.errors import StoreDamagedError, StoreLockedError, UsageError
 from shardgraph.options import file_option, json_option, store_option
 from shardgraph.receipts import receipt
 from shardgraph.report import Report, count, duration, progress_bar, size
@@ -23,29 +26,61 @@ if TYPE_CHECKING:
     from shardgraph.store import Finding, Request, Store
 
 _DAY = 86_400.0
+_PATIENCE = 60.0
 
 
 @click.command()
 @store_option
 @click.option("--resume", "resuming", is_flag=True, help="Carry on with unfinished requests.")
+@click.option("--stop", "stopping", is_flag=True, help="Stop the command that is at work on them.")
 @json_option
-def requests(store: Path, resuming: bool, as_json: bool) -> None:
-    """List requests with state, age and deadline; resume them.
+def requests(store: Path, resuming: bool, stopping: bool, as_json: bool) -> None:
+    """List requests with state, age and deadline; stop and resume them.
 
     A request is late when two thirds of its time have passed, and overdue after its deadline.
 
     \b
     Examples:
       shardgraph requests --store my.store
+      shardgraph requests --store my.store --stop
       shardgraph requests --store my.store --resume
     """
     from shardgraph.store import Store
 
+    if resuming and stopping:
+        raise UsageError("Stop and resume are two commands.", advice="Give one of the two.")
+    if stopping:
+        _stop(store)
     with Store.open(store, "write" if resuming else "read") as held:
         if resuming:
             _carry_on(held)
         listed = held.requests()
     _requests_report(listed, datetime.now(UTC).timestamp()).print(as_json=as_json)
+
+
+def _stop(store: Path) -> None:
+    """Interrupt, as Ctrl-C would, the process that is writing to a store, and wait for its end.
+
+    Raises:
+        StoreLockedError: it does not stop, or cannot be made out.
+    """
+    from shardgraph.store.layout import Layout
+    from shardgraph.store.lock import holder_of
+
+    lock = Layout(store).lock
+    process = holder_of(lock)
+    if process is None:
+        raise UsageError(
+            "Nobody is writing to the store.", advice="List its requests without --stop."
+        )
+    os.kill(process, signal.SIGINT)
+    end = time.monotonic() + _PATIENCE
+    while holder_of(lock) == process:
+        if time.monotonic() > end:
+            raise StoreLockedError(
+                f"Process {process} has not stopped yet.", advice="Look again in a moment."
+            )
+        time.sleep(0.05)
 
 
 def _carry_on(store: Store) -> None:

@@ -201,6 +201,9 @@ class Report:
             predictions.append({"image": name, "label": labels[0]["label"], "top": labels})
             shown = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in labels)
             lines.append(f"{name}: {shown}")
+        without = some(sorted(answer.without))
+        fenced = f"; nodes fenced, and left out: {without}" if answer.without else ""
+        lines.append(f"Generation {answer.generation}{fenced}.")
         data = {
             "predictions": predictions,
             "generation": answer.generation,
@@ -233,6 +236,7 @@ class Report:
     def of_status(cls, status: dict[str, Any]) -> Report:
         """What the store holds: one line a fact."""
         requests = [f"{number} {state}" for state, number in status["requests"].items() if number]
+        unerased = status["requests"].get("published", 0)
         on_disk = [f"{kind} {size(number)}" for kind, number in status["bytes"].items() if number]
         rows = {
             "Samples": f"{status['samples']:,}"
@@ -247,7 +251,8 @@ class Report:
             + _unless_zero(status["late_requests"], "late")
             + _unless_zero(status["overdue_requests"], "overdue"),
             "Slower": " ".join(status["slower"]),
-            "To erase": f"{count(status['pending_erasures'], 'file')}",
+            "To erase": f"{count(status['pending_erasures'], 'file')}"
+            + _unless_zero(unerased, "requests whose rows are not yet overwritten"),
             "On disk": f"{size(sum(status['bytes'].values()))} ({', '.join(on_disk)})",
         }
         return cls(status, "\n".join(f"{name:<12}{text}" for name, text in rows.items() if text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from shardgraph.errors import StoreLockedError
@@ -66,3 +67,43 @@ class WriterLock:
                     os.ftruncate(self._descriptor, 0)
         finally:
             os.close(self._descriptor)
+
+
+def holder_of(path: Path) -> int | None:
+    """The process that holds the exclusive lock on a file, None if nobody does.
+
+    Raises:
+        StoreLockedError: somebody does, who cannot be made out from here: in another container, on
+            another machine, or of another user.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        if text.isdigit() and _has_open(int(text), os.fstat(descriptor)):
+            return int(text)
+        raise StoreLockedError(
+            f"The store at {path.parent} is in use by a process that cannot be made out from here.",
+            advice="Stop it where it runs, with Ctrl-C or SIGINT.",
+        ) from None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _has_open(process: int, wanted: os.stat_result) -> bool:
+    """Whether a process has a file open, so that its number is not that of somebody else."""
+    folder = Path(f"/proc/{process}/fd")
+    try:
+        links = list(folder.iterdir())
+    except OSError:
+        return False
+    for link in links:
+        with suppress(OSError):  # closed meanwhile
+            if os.path.samestat(link.stat(), wanted):
+                return True
+    return False

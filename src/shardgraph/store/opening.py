@@ -67,6 +67,7 @@ def open_database(layout: Layout) -> Database:
     _reader(layout).close()  # refuse damage before the close of a writer could tidy up its log
     database = Database(layout.database, write=True, newest=layout.newest)
     try:
+        files.sync_directory(layout.root)  # SQLite syncs the name of its log, but ignores failure
         Blobs(layout).make_folders()
     except BaseException:
         database.close()

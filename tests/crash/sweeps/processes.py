@@ -28,12 +28,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from sweeps.faulty import with_fault
-from sweeps.scenario import SETTINGS, dataset, name, probe
-
 from shardgraph.errors import StoreLockedError, UsageError
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.model import SafeModel
+from sweeps.faulty import with_fault
+from sweeps.scenario import SETTINGS, dataset, name, probe
 
 _FITTED = 4
 """Generations that are compared with a fit from scratch."""

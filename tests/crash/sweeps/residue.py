@@ -23,12 +23,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from sweeps.faulty import with_fault
-from sweeps.scenario import SETTINGS, activation, name
-
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.model import SafeModel
+from sweeps.faulty import with_fault
+from sweeps.scenario import SETTINGS, activation, name
 
 _PIECE = 8
 _LIVE = 60
@@ -114,7 +113,9 @@ class ResidueSweep:
 
     def _look(self) -> None:
         files = [file for file in self.path.rglob("*") if file.is_file()]
-        data = b"\0".join(part for file in files for part in (str(file).encode(), file.read_bytes()))
+        data = b"\0".join(
+            part for file in files for part in (str(file).encode(), file.read_bytes())
+        )
         windows = {data[at : at + _PIECE] for at in range(len(data) - _PIECE + 1)}
         left = {mark for mark in self.gone if self.kept[mark] <= 0 and mark[:_PIECE] in windows}
         left = {mark for mark in left if mark in data}
