@@ -148,6 +148,13 @@ def commands(context: click.Context) -> None:
     help="With --tally-budget: the most classes that there will be.",
 )
 @click.option(
+    "--tune-on",
+    default=None,
+    metavar="SOURCE",
+    help="Tune heads solved from tallies on the samples of this source; forgetting one of them "
+    "tunes anew.",
+)
+@click.option(
     "--source-shards",
     multiple=True,
     metavar="NAME=K",
@@ -169,7 +176,12 @@ def commands(context: click.Context) -> None:
 @bad_file_option
 @json_option
 def fit(
-    data: str, store: Path, source_shards: tuple[str, ...], as_json: bool, **settings: Any
+    data: str,
+    store: Path,
+    source_shards: tuple[str, ...],
+    tune_on: str | None,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Encode DATA and fit the nodes of a shard graph.
 
@@ -185,6 +197,8 @@ def fit(
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.model import SafeModel
 
+    if tune_on is not None:
+        settings["tally"] = {"tune_on": tune_on}
     if source_shards:
         settings["graph"] = graph_of_sources(source_shards, **settings)
         settings["shards"] = None

@@ -394,12 +394,15 @@ class SafeModel:
 
     def _plan(self, records: Sequence[Record]) -> Plan:
         reader = StoreReader(self.store, self.store.view())
+        tuning = {record.id for record in reader.tuning_records()}
+        left = tuning - {record.id for record in records}
         return plan_change(
             reader.setting.graph,
             reader.sizes,
             Counter(record.shard for record in records),
             epochs=reader.setting.epochs,
             speed=measured_speed(self.store),
+            tuning_samples=len(left) if left != tuning else 0,
         )
 
     def _outcome(self, action: str, added: Added | None, started: float) -> ChangeOutcome:

@@ -166,6 +166,8 @@ class Report:
             f"({plan.distinct_samples:,} distinct), {plan.passes:,} passes, "
             f"about {duration(plan.predicted_seconds)}.",
         ]
+        if plan.tuning_samples:
+            lines.append(f"Heads to tune anew on {count(plan.tuning_samples, 'sample')}.")
         return cls(data, "\n".join(lines))
 
     @classmethod

@@ -20,6 +20,9 @@ from shardgraph.store import Store, View
 Member = NodeWeights | TalliedNode
 """A node in memory, as the ensemble takes it."""
 
+_Key = tuple[str, str | None, HeadRule]
+"""What decides a member: the digests of its files, and the settings of its head."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -81,7 +84,7 @@ class Answerer:
         self.cache = NodeCache()
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
-        self._members: dict[int, tuple[tuple[str | None, ...], Member]] = {}
+        self._members: dict[int, tuple[_Key, Member]] = {}
 
     def snapshot(self) -> Snapshot:
         """The current snapshot, taken anew if the store has changed."""
@@ -111,8 +114,8 @@ class Answerer:
         if self._snapshot is not None and _alike(view, self._snapshot.view):
             return self._snapshot.ensemble
         reader = StoreReader(self._store, view, self.cache)
-        keys: dict[int, tuple[str | None, ...]] = {
-            node: (digest, view.tallies.get(node))
+        keys: dict[int, _Key] = {
+            node: (digest, view.tallies.get(node), reader.head_rule)
             for node, digest in sorted(view.nodes.items())
             if node not in view.fenced
         }
@@ -138,7 +141,8 @@ class Answerer:
 
 def _alike(one: View, other: View) -> bool:
     """Whether the same nodes answer alike in both views, for the same labels."""
-    return (one.nodes, one.tallies, one.fenced, one.labels()) == (
+    return (one.config, one.nodes, one.tallies, one.fenced, one.labels()) == (
+        other.config,
         other.nodes,
         other.tallies,
         other.fenced,
@@ -153,15 +157,17 @@ def load_members(reader: StoreReader, nodes: Sequence[int]) -> dict[int, Member]
         StoreDamagedError: a file is missing or damaged.
     """
     digests, cache = reader.view.tallies, reader.cache
+    rule = reader.head_rule
     unsolved = [
-        node for node in nodes if node in digests and cache.head(digests[NodeId(node)]) is None
+        node
+        for node in nodes
+        if node in digests and cache.head(digests[NodeId(node)], rule) is None
     ]
-    rule = reader.setting.nodes.tally.head_rule()
     cache.solve({digests[NodeId(node)]: reader.tally(node) for node in unsolved}, rule)
     blended = reader.setting.nodes.tally.softmax_weight > 0
     found: dict[int, Member] = {}
     for node in nodes:
-        head = cache.head(digests[NodeId(node)]) if node in digests else None
+        head = cache.head(digests[NodeId(node)], rule) if node in digests else None
         adapter = None
         if node not in digests or (blended and reader.setting.kind_of(node) == "trained"):
             adapter = _adapter(reader.representation(node))

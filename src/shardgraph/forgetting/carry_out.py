@@ -141,8 +141,7 @@ def publish_change(
     with ThreadPoolExecutor(1) as pool:
         durable = pool.submit(store.mark_refitted, requests) if requests else None
         if answerer is not None:
-            rule = reader.setting.nodes.tally.head_rule()
-            answerer.prepare(dict(retallied.values()), rule)
+            answerer.prepare(dict(retallied.values()), reader.head_rule)
         if durable is not None:
             durable.result()
     generation = store.publish(

@@ -190,6 +190,11 @@ def fit_store(
     """
     graph, recipe = settings.build_graph(), settings.build_recipe()
     tally = settings.build_tally_recipe(graph, recipe)
+    if tally.tune_on and all(sample.source != tally.tune_on for sample in dataset.samples):
+        raise RecipeError(
+            f"No sample comes from the source {tally.tune_on!r}, on which heads are to be tuned.",
+            advice="Name one of the sources in the data, or leave it out.",
+        )
     assignment = Assignment(graph, settings.seed)
     for sample in dataset.samples:
         assignment.shard_of(sample)

@@ -37,6 +37,7 @@ class Plan:
         distinct_samples: how many different samples those are.
         passes: samples_refit times the epochs of the recipe.
         predicted_seconds: from the speed of the last fit; None where none was measured.
+        tuning_samples: samples on which heads are tuned anew, because one of them goes.
     """
 
     samples: int
@@ -49,6 +50,7 @@ class Plan:
     distinct_samples: int
     passes: int
     predicted_seconds: float | None
+    tuning_samples: int = 0
 
     @property
     def fenced(self) -> tuple[int, ...]:
@@ -67,8 +69,11 @@ def plan_change(
     *,
     epochs: int,
     speed: Speed | None = None,
+    tuning_samples: int = 0,
 ) -> Plan:
     """Plan the removal of ``removed[shard]`` samples from shards that hold ``before[shard]``.
+
+    ``tuning_samples`` is handed through.
 
     The refitted set is the closure on the graph: the nodes that read a touched shard and whose own
     shard is not empty afterwards; not one fewer, not one more (promise 4). Nodes that only tally
@@ -97,4 +102,5 @@ def plan_change(
         distinct_samples=sum(after[shard] for shard in touched),
         passes=passes,
         predicted_seconds=seconds,
+        tuning_samples=tuning_samples,
     )

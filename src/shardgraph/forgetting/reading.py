@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from shardgraph.activations.blob import open_blob
+from shardgraph.errors import UnknownIdError
 from shardgraph.forgetting.refit import FitSetting, ShardContent
 from shardgraph.forgetting.retally import TallyNode
 from shardgraph.graph.shard_graph import ShardGraph
-from shardgraph.identity import NodeId, ShardId
+from shardgraph.identity import NodeId, ShardId, derived_seed, order_key
 from shardgraph.nodes import representation as representations
 from shardgraph.nodes.closed_form import ClosedFormHead, HeadRule, solve_all
 from shardgraph.nodes.projection import Projection
@@ -22,7 +23,9 @@ from shardgraph.nodes.representation import Representation, Settings, projection
 from shardgraph.nodes.tally import Tally
 from shardgraph.nodes.tally import from_bytes as tally_from_bytes
 from shardgraph.nodes.tally_recipe import TallyRecipe
-from shardgraph.store import Store, StoreConfig, View
+from shardgraph.nodes.tokens import TokenRows
+from shardgraph.nodes.tuning import tuned_rule
+from shardgraph.store import Record, Store, StoreConfig, View
 
 _SETTINGS_KEPT = 4
 _settings: OrderedDict[str, FitSetting] = OrderedDict()
@@ -62,7 +65,7 @@ class NodeCache:
 
     def __init__(self) -> None:
         self._projections: dict[str, Projection] = {}
-        self._heads: dict[str, ClosedFormHead] = {}
+        self._heads: dict[tuple[str, HeadRule], ClosedFormHead] = {}
 
     def projection(self, digest: str, load: Callable[[], Projection]) -> Projection:
         """The projection of the file with this digest, loaded if it is not here."""
@@ -74,17 +77,18 @@ class NodeCache:
         """Solve the heads of tallies by the digest of their file; empty tallies have none."""
         filled = {digest: tally for digest, tally in tallies.items() if tally.samples}
         heads = solve_all(list(filled.values()), rule)
-        self._heads |= dict(zip(filled, heads, strict=True))
+        keys = [(digest, rule) for digest in filled]
+        self._heads |= dict(zip(keys, heads, strict=True))
 
-    def head(self, digest: str) -> ClosedFormHead | None:
+    def head(self, digest: str, rule: HeadRule) -> ClosedFormHead | None:
         """The head solved from the tally in the file with this digest, if it is here."""
-        return self._heads.get(digest)
+        return self._heads.get((digest, rule))
 
     def keep(self, view: View) -> None:
         """Forget whatever comes from files that are not of this generation."""
         nodes, tallies = set(view.nodes.values()), set(view.tallies.values())
         self._projections = {key: it for key, it in self._projections.items() if key in nodes}
-        self._heads = {key: it for key, it in self._heads.items() if key in tallies}
+        self._heads = {key: it for key, it in self._heads.items() if key[0] in tallies}
 
 
 class StoreReader:
@@ -131,6 +135,40 @@ class StoreReader:
         """A node that only tallies, as `retally` takes it."""
         tallies = self.setting.graph.nodes[node].tallies
         return TallyNode(node, tallies, self.projection(node), lambda: self.tally(node))
+
+    @functools.cached_property
+    def head_rule(self) -> HeadRule:
+        """The settings of heads: those of the recipe, or tuned on the live samples of its source.
+
+        Samples that a request waits to remove take no part.
+        """
+        recipe, wanted = self.setting.nodes.tally, self.tuning_records()
+        if not wanted:
+            return recipe.head_rule()
+        names = {record.id for record in wanted}
+        found = [
+            (order_key(self.setting.seed, record.id), record, shard, row)
+            for shard in sorted({record.shard for record in wanted})
+            for row, record in enumerate(self.content(shard).records)
+            if record.id in names
+        ]
+        found.sort(key=lambda item: (item[0], item[1].id))
+        rows = TokenRows.of([(self.content(shard).tokens, [row]) for _, _, shard, row in found])
+        seed = derived_seed(self.setting.seed, "tuning")
+        projection = representations.without_data(seed, self.shape[1], recipe)
+        labels = [record.label for _, record, _, _ in found]
+        dtype = self.setting.nodes.features
+        return tuned_rule(projection, rows, labels, recipe.head_rule(), dtype)
+
+    def tuning_records(self) -> tuple[Record, ...]:
+        """The samples that heads are tuned on: live, and not waited for by a request."""
+        source = self.setting.nodes.tally.tune_on
+        if not source:
+            return ()
+        try:
+            return self.store.from_source(source)
+        except UnknownIdError:
+            return ()
 
     def _content(self, shard: int) -> ShardContent:
         state = self.view.shards.get(ShardId(shard))

@@ -35,6 +35,8 @@ class TallyRecipe:
         shrinkage, prior_count, spread: of the head, see `HeadRule`.
         softmax_weight: the part of a trained node's softmax head in what it says beside the head
             solved from its tally, from 0 to 1; see `shardgraph.nodes.mixed.blend`.
+        tune_on: a source whose live samples choose shrinkage, prior_count and spread, see
+            `shardgraph.nodes.tuning`; empty for the settings above.
 
     Raises:
         RecipeError: a value is out of its range.
@@ -48,6 +50,7 @@ class TallyRecipe:
     prior_count: float = 6.0
     spread: float = 22.0
     softmax_weight: float = 0.0
+    tune_on: str = ""
 
     def __post_init__(self) -> None:
         if self.representation not in REPRESENTATIONS:
