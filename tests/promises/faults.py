@@ -1,6 +1,7 @@
 """Named faults, planted one at a time: each breaks one small function of the package.
 
-These distort what is fitted; those of requests, fences and files are in ``store_faults.py``.
+These distort what is fitted; those of tallies and answers are in ``tally_faults.py``, those of
+requests, fences and files in ``store_faults.py``.
 
 A fault is a function that patches; nothing in the package knows of it. To add one::
 
@@ -36,20 +37,21 @@ Planting = Callable[[Patch], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its name and how to plant it."""
+    """One fault: its name, how to plant it, and the graph on which it can show."""
 
     name: str
     plant: Planting
+    graph: str
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(name: str) -> Callable[[Planting], Planting]:
+def fault(name: str, graph: str = "custom") -> Callable[[Planting], Planting]:
     """Register a fault under a name that says what goes wrong."""
 
     def register(plant: Planting) -> Planting:
-        FAULTS.append(Fault(name, plant))
+        FAULTS.append(Fault(name, plant, graph))
         return plant
 
     return register

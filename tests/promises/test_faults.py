@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import store_faults  # noqa: F401 - registers its faults
+import tally_faults  # noqa: F401 - the same
 from faults import FAULTS, Fault, planted
 from harness.battery import run_battery
 from harness.fresh import FreshFits
@@ -22,15 +23,16 @@ def noticed(figure: Callable[[str], None]) -> Iterator[dict[str, str]]:
     figure(f"planted faults: {len(checks)} noticed of {len(FAULTS)}")
 
 
-def test_without_a_fault_nothing_is_noticed(fresh: FreshFits) -> None:
+@pytest.mark.parametrize("graph", sorted({one.graph for one in FAULTS}))
+def test_without_a_fault_nothing_is_noticed(graph: str, fresh: FreshFits) -> None:
     with scratch() as folder:
-        assert run_battery(fresh, folder) is None
+        assert run_battery(fresh, folder, graph) is None
 
 
 @pytest.mark.parametrize("one", FAULTS, ids=lambda one: one.name)
 def test_notices(one: Fault, fresh: FreshFits, noticed: dict[str, str]) -> None:
     with scratch() as folder, planted(one):
-        caught = run_battery(fresh, folder)
+        caught = run_battery(fresh, folder, one.graph)
     assert caught is not None, f"no check notices this fault: {one.name}"
     noticed[one.name] = caught.check
 

@@ -7,12 +7,15 @@ promise that the fault breaks. Without a fault none fails.
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from harness.actor import Actor
 from harness.fresh import FreshFits
@@ -55,10 +58,16 @@ def check(promise: str) -> Callable[[Check], Check]:
 class Battery:
     """The history under way."""
 
-    def __init__(self, fresh: FreshFits, folder: Path) -> None:
+    def __init__(self, fresh: FreshFits, folder: Path, graph: str) -> None:
         self.fresh = fresh
-        self.actor = Actor(World(0), "custom", folder)
+        self.actor = Actor(World(0), graph, folder)
         self.ids = self.actor.world.ids
+
+    def one(self) -> tuple[int, str]:
+        """The fullest of the shards that all sources share, and a sample of it."""
+        contents = self.actor.reference.contents(self.actor.live)[:5]
+        shard = max(range(len(contents)), key=lambda shard: len(contents[shard]))
+        return shard, contents[shard][0].id
 
     def exact(self) -> None:
         """The state is what a process without the fault fits from scratch."""
@@ -67,9 +76,9 @@ class Battery:
         assert not self.actor.remains(), "something of the forgotten remains"
 
 
-def run_battery(fresh: FreshFits, folder: Path) -> Caught | None:
+def run_battery(fresh: FreshFits, folder: Path, graph: str) -> Caught | None:
     """Run every check until one fails; None if none does."""
-    battery = Battery(fresh, folder)
+    battery = Battery(fresh, folder, graph)
     try:
         for name, act in _CHECKS:
             try:
@@ -172,19 +181,25 @@ def one_key_forgets_once(battery: Battery) -> None:
     actor.forget(samples=request.samples, key=request.key)
     with actor.unchanged():
         assert actor.model.forget(request).nodes_refit == ()
+    told = json.loads(actor.model.store.ledger.entries()[-1])["statement"]
+    assert told["digest_after"] == actor.model.store.digest(), "the receipt is of another state"
+    assert told["environment"] == runtime.environment()
 
 
 @check("fence")
 def from_acceptance_on_no_influenced_node_answers(battery: Battery) -> None:
     actor = battery.actor
-    name = next(b.id for b in actor.beings() if actor.reference.shard_of(b) == 4)
+    shard, name = battery.one()
     actor.model.answer(actor.world.probe())
     actor.accept([name])
-    actor.require_silent(actor.model, {4})
+    actor.require_silent(actor.model, {shard})
     with SafeModel.open(actor.path) as reader:
-        actor.require_silent(reader, {4})
+        actor.require_silent(reader, {shard})
     left = {n: v for n, v in actor.live.items() if n != name}
     assert actor.model.classes == actor.reference.expected(left, {}).classes
+    with SafeModel.open(actor.path) as reader:
+        answers = [model.answer(actor.world.probe()) for model in (actor.model, reader)]
+    assert np.array_equal(*(answer.probabilities for answer in answers)), "a stale part answers"
 
 
 @check("exactness")
@@ -209,7 +224,7 @@ def the_fence_stands_until_the_new_generation_does(battery: Battery) -> None:
     def die(self: Store, change: object) -> int:
         raise RuntimeError("before publishing")
 
-    name = next(b.id for b in actor.beings() if actor.reference.shard_of(b) == 3)
+    shard, name = battery.one()
     request = actor.request(samples=[name])
     Store.publish = die  # type: ignore[method-assign, assignment]
     try:
@@ -217,7 +232,7 @@ def the_fence_stands_until_the_new_generation_does(battery: Battery) -> None:
             actor.model.forget(request)
     finally:
         Store.publish = real  # type: ignore[method-assign]
-    actor.require_silent(actor.model, {3})
+    actor.require_silent(actor.model, {shard})
     actor.open()
     actor.become_without([name])
     battery.exact()
@@ -228,6 +243,17 @@ def a_crash_half_way_through_an_add_leaves_nothing(battery: Battery) -> None:
     actor = battery.actor
     actor.add_dying(12, dict.fromkeys(actor.absent()[:2], 1))
     actor.forget(samples=list(actor.live)[:1])
+    battery.exact()
+
+
+@check("exactness")
+def nothing_is_left_of_all_and_the_store_goes_on(battery: Battery) -> None:
+    actor = battery.actor
+    actor.forget(samples=list(actor.live))
+    assert not actor.hashes(), "files without samples"
+    assert not actor.model.store.view().nodes, "nodes without samples"
+    assert not actor.remains()
+    actor.add(dict.fromkeys(battery.ids[5:20], 1))
     battery.exact()
 
 
@@ -255,3 +281,12 @@ def another_environment_is_refused(battery: Battery) -> None:
         patch.setattr(runtime, "environment", lambda: elsewhere)
         with pytest.raises(EnvironmentChangedError):
             SafeModel.open(battery.actor.path, write=True)
+
+
+@check("no surprise")
+def a_lowered_precision_is_refused(battery: Battery) -> None:
+    actor = battery.actor
+    actor.open()
+    request = actor.request(samples=list(actor.live)[:1])
+    with actor.unchanged(), torch.autocast("cpu"), pytest.raises(EnvironmentChangedError):
+        actor.model.forget(request)
