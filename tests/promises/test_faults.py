@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import store_faults  # noqa: F401 - registers its faults
@@ -13,6 +15,7 @@ from harness.fresh import FreshFits
 from harness.world import scratch
 
 LEAST = 30
+ADR = "docs/adr/0008-holding-exactness.md"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,13 @@ def test_notices(one: Fault, fresh: FreshFits, noticed: dict[str, str]) -> None:
         caught = run_battery(fresh, folder, one.graph)
     assert caught is not None, f"no check notices this fault: {one.name}"
     noticed[one.name] = caught.check
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/guide/exact.md", ADR])
+def test_the_documents_tell_how_many_faults_there_are(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text()
+    told = re.findall(r"(\d+) (?:named )?(?:faults|of them)", text)
+    assert told == [str(len(FAULTS))]
 
 
 def test_there_are_enough_faults_and_each_has_its_name() -> None:
