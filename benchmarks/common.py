@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from shardgraph import runtime
+from shardgraph.activations.backbone import Backbone
 from shardgraph.activations.encode import Encoded, encode
 from shardgraph.activations.open import open_backbone
+from shardgraph.activations.selftest import check_batches
 from shardgraph.data.open import open_dataset
 
 HERE = Path(__file__).parent
@@ -21,12 +23,15 @@ RESULTS = HERE / "results"
 CACHE = HERE / "cache"
 
 
-def activations(folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
-    """Activations [N, T, D] of the default encoder, labels and ids; cached under ``cache/``.
+def activations(
+    folder: Path, backbone: Backbone | None = None
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Activations [N, T, D], labels and ids; cached under ``cache/``, and memory-mapped.
 
-    The cache is keyed by the encoder's digest and the folder's sample ids.
+    The encoder is the default one unless another is given. The cache is keyed by its digest and
+    the number of samples of the folder.
     """
-    backbone = open_backbone()
+    backbone = open_backbone() if backbone is None else backbone
     dataset = open_dataset(folder)
     labels = [sample.label for sample in dataset.samples]
     ids = [str(sample.id) for sample in dataset.samples]
@@ -34,13 +39,16 @@ def activations(folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
     path = CACHE / name
     if not path.exists():
         CACHE.mkdir(exist_ok=True)
-        rows = [
-            item.tokens
-            for item in encode(dataset, range(len(ids)), backbone)
-            if isinstance(item, Encoded)
-        ]
-        np.save(path, np.stack(rows))
-    return np.load(path), labels, ids
+        half = path.with_suffix(".part")
+        shape = (len(ids), backbone.tokens, backbone.width)
+        rows = np.lib.format.open_memmap(half, "w+", np.float16, shape)
+        size = check_batches(backbone).batch_size
+        for item in encode(dataset, range(len(ids)), backbone, batch_size=size):
+            assert isinstance(item, Encoded)
+            rows[item.index] = item.tokens
+        rows.flush()
+        half.rename(path)
+    return np.load(path, mmap_mode="r"), labels, ids
 
 
 def data_folder() -> Path:

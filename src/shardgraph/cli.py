@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -13,13 +13,18 @@ from shardgraph import __version__
 from shardgraph.bench.command import bench
 from shardgraph.care import CARE_COMMANDS
 from shardgraph.errors import (
-    GraphError,
     InterruptedWorkError,
     ShardgraphError,
     StoreError,
     UsageError,
 )
-from shardgraph.options import bad_file_option, json_option, store_option
+from shardgraph.options import (
+    bad_file_option,
+    graph_of_sources,
+    json_option,
+    read_lines,
+    store_option,
+)
 from shardgraph.report import Report, progress_bar
 
 if TYPE_CHECKING:
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from shardgraph.forgetting.outcome import ChangeOutcome
     from shardgraph.forgetting.progress import Progress
     from shardgraph.forgetting.request import ForgetRequest
-    from shardgraph.graph.shard_graph import ShardGraph
     from shardgraph.model import SafeModel
 
 EXIT_CODES = """\b
@@ -86,7 +90,7 @@ def fail(error: ShardgraphError, *, as_json: bool) -> NoReturn:
 @click.version_option(__version__, prog_name="shardgraph")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Adapt a frozen encoder to your images, and forget any of them exactly.
+    """Adapt a frozen encoder to your images or texts, and forget any of them exactly.
 
     \b
     A first session:
@@ -100,9 +104,9 @@ def commands(context: click.Context) -> None:
     shards; each node of a graph is a light model of some shards, and forgetting brings exactly the
     nodes up to date that a sample reached.
 
-    DATA is a folder with one sub-folder per class, a CSV or Parquet manifest with the columns
-    path, label and optionally id, owner, source, or "digits:train" or "digits:test" (a small
-    built-in set of handwritten digits).
+    DATA is a folder with one sub-folder per class, a table (CSV, JSON lines, Parquet) with the
+    columns path or text, label and optionally id, owner, source, or "digits:train" or
+    "digits:test" (a small built-in set of handwritten digits).
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -166,7 +170,7 @@ def commands(context: click.Context) -> None:
     default="efficientnet-lite0",
     show_default=True,
     metavar="NAME",
-    help="The frozen encoder.",
+    help="The frozen encoder: efficientnet-lite0, transformers:FOLDER_OR_NAME or onnx:FILE.",
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
 @click.option(
@@ -193,6 +197,7 @@ def fit(
       shardgraph fit photos.csv --store my.store --shards 128 --graph ring:3
       shardgraph fit photos.csv --store my.store --graph hub:8 --safe-source licensed
       shardgraph fit photos.csv --store my.store --source-shards web=16
+      shardgraph fit reviews.csv --store my.store --backbone transformers:models/minilm
     """
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.model import SafeModel
@@ -209,43 +214,13 @@ def fit(
     Report.of_fit(outcome, store, slower).print(as_json=as_json)
 
 
-def graph_of_sources(
-    source_shards: Sequence[str],
-    *,
-    graph: str,
-    shards: int | None,
-    safe_sources: Sequence[str],
-    seed: int,
-    **_: Any,
-) -> ShardGraph:
-    """The graph of each named source and that of all others, side by side."""
-    from shardgraph.forgetting.create import DEFAULT_SHARDS
-    from shardgraph.graph.topologies import by_source, parse
-
-    if safe_sources or graph.endswith(".json"):
-        raise GraphError(
-            "--source-shards goes neither with --safe-source nor with a graph from a file.",
-            advice="Write the pools of all sources into a FILE.json.",
-        )
-    sources = {}
-    for text in source_shards:
-        name, _sign, number = text.rpartition("=")
-        if not (name and number.isascii() and number.isdigit()) or name in sources:
-            raise UsageError(
-                f"--source-shards {text!r} is not a new source and a number of shards.",
-                advice="Write it like web=16, once per source.",
-            )
-        sources[name] = parse(graph, int(number), seed=seed)
-    return by_source(sources, parse(graph, shards, default_shards=DEFAULT_SHARDS, seed=seed))
-
-
 @commands.command()
 @click.argument("data")
 @store_option
 @bad_file_option
 @json_option
 def evaluate(data: str, store: Path, on_bad_file: OnBadFile, as_json: bool) -> None:
-    """Measure accuracy on the labelled images of DATA.
+    """Measure accuracy on the labelled samples of DATA.
 
     Nothing of them is stored. Labels that the store does not know count as wrong.
 
@@ -261,26 +236,45 @@ def evaluate(data: str, store: Path, on_bad_file: OnBadFile, as_json: bool) -> N
 
 
 @commands.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @store_option
-@click.option("--top", default=1, show_default=True, help="How many labels for each image.")
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text. May be repeated.")
+@click.option(
+    "--lines", type=click.File(encoding="utf-8"), help="A file with one text a line; - for input."
+)
+@click.option("--top", default=1, show_default=True, help="How many labels for each.")
 @json_option
-def predict(images: tuple[Path, ...], store: Path, top: int, as_json: bool) -> None:
-    """Print the most probable labels of each IMAGE.
+def predict(
+    files: tuple[Path, ...],
+    store: Path,
+    texts: tuple[str, ...],
+    lines: TextIO | None,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Print the most probable labels of each of FILES: an image, or one text, as the store takes.
 
     \b
-    Example:
+    Examples:
       shardgraph predict new/*.jpg --store my.store --top 3
+      shardgraph predict --text "Never again." --store reviews.store
     """
+    from shardgraph.data.open import open_queries
     from shardgraph.model import SafeModel
 
     if top < 1:
         raise UsageError(
             "--top must be at least 1.", advice="Leave it out for the best label only."
         )
+    texts += read_lines(lines) if lines is not None else ()
+    names = [*map(str, files), *texts]
+    if not names:
+        raise UsageError("There is nothing to predict.", advice="Name files, or give --text.")
     with SafeModel.open(store) as model, progress_bar() as progress:
-        answer = model.predict_images(images, progress=progress)
-    Report.of_answer([str(image) for image in images], answer, top).print(as_json=as_json)
+        kind = model.backbone.kind
+        answer = model.predict(open_queries(files, texts, kind), progress=progress)
+    key = "image" if kind == "images" else "input"
+    Report.of_answer(names, answer, top, key).print(as_json=as_json)
 
 
 @commands.command()

@@ -8,7 +8,7 @@
     │   ├── GraphError                     2   400   an impossible shard graph
     │   └── RecipeError                    2   400   contradictory or unsupported settings
     ├── DataError                          4   422   something is wrong with the input data
-    │   └── BadFileError                   4   422   one file cannot be read as an image
+    │   └── BadFileError                   4   422   one file cannot be read as what it should be
     ├── StoreError                         5   409   the store cannot be used as it is
     │   ├── StoreExistsError               5   409   there is a store already
     │   ├── StoreMissingError              5   404   there is no store here
@@ -74,7 +74,7 @@ class DataError(ShardgraphError, ValueError):
 
 
 class BadFileError(DataError):
-    """One file cannot be read as an image."""
+    """One file cannot be read as the image or text it should be."""
 
 
 class StoreError(ShardgraphError):

@@ -18,7 +18,6 @@ import numpy as np
 from shardgraph.activations.backbone import Backbone
 from shardgraph.activations.encode import OnBadFile
 from shardgraph.activations.open import open_backbone
-from shardgraph.data.image_list import ImageList
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset
 from shardgraph.errors import DataError, EnvironmentChangedError, GraphError
@@ -155,23 +154,21 @@ class SafeModel:
         """Activations [N, T, D] of all samples of ``data``, float16, in their order; not stored.
 
         Raises:
-            BadFileError: a file cannot be read as an image.
+            BadFileError: a file cannot be read.
+            DataError: the store's encoder takes another kind of data.
         """
+        dataset = _dataset(data)
         batches = encode_batches(
-            _dataset(data),
+            dataset,
             self.backbone,
             batch_size=self._batch_size,
-            progress=lambda done, total: progress("encoding", done, total, "images"),
+            progress=lambda done, total: progress("encoding", done, total, dataset.kind),
         )
         return np.concatenate([tokens for _, tokens, _ in batches])
 
-    def predict_images(self, paths: Sequence[Path], *, progress: Progress = silent) -> Answer:
-        """Answer for image files.
-
-        Raises:
-            BadFileError: a file cannot be read as an image.
-        """
-        return self.answer(self.encode(ImageList(paths), progress=progress))
+    def predict(self, data: Data, *, progress: Progress = silent) -> Answer:
+        """Answer for all samples of ``data``, in their order; raises as `encode`."""
+        return self.answer(self.encode(data, progress=progress))
 
     def evaluate(
         self, data: Data, *, on_bad_file: OnBadFile = "stop", progress: Progress = silent
@@ -187,7 +184,7 @@ class SafeModel:
             self.backbone,
             batch_size=self._batch_size,
             on_bad_file=on_bad_file,
-            progress=lambda done, total: progress("encoding", done, total, "images"),
+            progress=lambda done, total: progress("encoding", done, total, dataset.kind),
         )
         for indices, tokens, bad in batches:
             bad_files += bad

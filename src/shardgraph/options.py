@@ -1,12 +1,17 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what long ones mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from shardgraph.errors import DataError, GraphError, UsageError
+
+if TYPE_CHECKING:
+    from shardgraph.graph.shard_graph import ShardGraph
 
 
 def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,10 +38,52 @@ def bad_file_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["stop", "skip"]),
         default="stop",
         show_default=True,
-        help="What to do with a file that cannot be read as an image.",
+        help="What to do with a file that cannot be read.",
     )(function)
 
 
 def file_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that names a file."""
     return click.option(name, type=click.Path(path_type=Path, dir_okay=False), help=text)
+
+
+def read_lines(file: TextIO) -> tuple[str, ...]:
+    """The lines of a file that are not blank.
+
+    Raises:
+        DataError: the file is not UTF-8.
+    """
+    try:
+        return tuple(line for line in file.read().splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file.name} is not text in UTF-8.", advice="Convert it first.") from error
+
+
+def graph_of_sources(
+    source_shards: Sequence[str],
+    *,
+    graph: str,
+    shards: int | None,
+    safe_sources: Sequence[str],
+    seed: int,
+    **_: Any,
+) -> ShardGraph:
+    """The graph of each named source and that of all others, side by side."""
+    from shardgraph.forgetting.create import DEFAULT_SHARDS
+    from shardgraph.graph.topologies import by_source, parse
+
+    if safe_sources or graph.endswith(".json"):
+        raise GraphError(
+            "--source-shards goes neither with --safe-source nor with a graph from a file.",
+            advice="Write the pools of all sources into a FILE.json.",
+        )
+    sources = {}
+    for text in source_shards:
+        name, _sign, number = text.rpartition("=")
+        if not (name and number.isascii() and number.isdigit()) or name in sources:
+            raise UsageError(
+                f"--source-shards {text!r} is not a new source and a number of shards.",
+                advice="Write it like web=16, once per source.",
+            )
+        sources[name] = parse(graph, int(number), seed=seed)
+    return by_source(sources, parse(graph, shards, default_shards=DEFAULT_SHARDS, seed=seed))

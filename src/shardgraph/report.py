@@ -190,8 +190,10 @@ class Report:
         return cls(data, "\n".join(lines))
 
     @classmethod
-    def of_answer(cls, names: Sequence[str], answer: Answer, top: int) -> Report:
-        """After a prediction: the ``top`` most probable labels of each input."""
+    def of_answer(
+        cls, names: Sequence[str], answer: Answer, top: int, key: str = "image"
+    ) -> Report:
+        """After a prediction: the ``top`` most probable labels of each input, named as ``key``."""
         predictions = []
         lines = []
         for name, row in zip(names, answer.probabilities, strict=True):
@@ -200,7 +202,7 @@ class Report:
                 {"label": answer.classes[column], "probability": round(float(row[column]), 6)}
                 for column in best
             ]
-            predictions.append({"image": name, "label": labels[0]["label"], "top": labels})
+            predictions.append({key: name, "label": labels[0]["label"], "top": labels})
             shown = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in labels)
             lines.append(f"{name}: {shown}")
         without = some(sorted(answer.without))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,13 +82,16 @@ def worker_count() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def environment() -> dict[str, str]:
+def environment(libraries: Iterable[str] = ()) -> dict[str, str]:
     """What may change the bits of a fit, by name.
 
     Library versions and builds, processor and instruction set, the variables that choose kernels,
     threads, dtype, device, and under ``arithmetic`` a digest of a small computation with every
     kind of kernel that fits and encoders use, which differs where anything else that was not
     thought of decides: a precision that the program has lowered, autocast, a library switched off.
+
+    ``libraries`` are further installed packages whose versions count, such as that which runs the
+    encoder; "none" is the version of one that is not installed.
 
     Not guaranteed: that another environment gives other bits, nor that every difference of a
     kernel shows in the computation.
@@ -109,7 +113,21 @@ def environment() -> dict[str, str]:
         "threads": str(TRAINING_THREADS),
         "torch": torch.__version__,
         "variables": " ".join(f"{n}={os.environ[n]}" for n in VARIABLES if n in os.environ),
+        **{name: _version(name) for name in libraries},
     }
+
+
+def environment_like(recorded: Mapping[str, str]) -> dict[str, str]:
+    """The environment of this process, with the further libraries that ``recorded`` names."""
+    here = environment()
+    return here | {name: _version(name) for name in recorded.keys() - here.keys()}
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def describe_changes(changes: Mapping[str, tuple[str | None, str | None]]) -> list[str]:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shardgraph.activations.backbone import Backbone, Precomputed
 from shardgraph.activations.efficientnet import efficientnet_lite0
+from shardgraph.activations.hugging import HuggingModel
+from shardgraph.activations.onnx_model import OnnxModel
+from shardgraph.activations.open import open_backbone
 from shardgraph.activations.selftest import batch_is_safe
 
-KINDS: dict[str, Callable[[], Backbone]] = {
-    "activations": lambda: Precomputed(3, 4),
-    "efficientnet-lite0": lambda: efficientnet_lite0("blocks.2", image_size=64),
+Fixture = Callable[[str], Path]
+"""The folder or file that a fixture makes, when it is first asked for."""
+
+KINDS: dict[str, Callable[[Fixture], Backbone]] = {
+    "activations": lambda _: Precomputed(3, 4),
+    "efficientnet-lite0": lambda _: efficientnet_lite0("blocks.2", image_size=64),
+    "onnx": lambda fixture: OnnxModel(fixture("onnx_file"), "hidden"),
+    "transformers images": lambda fixture: HuggingModel(str(fixture("tiny_vit")), "2"),
+    "transformers texts": lambda fixture: HuggingModel(str(fixture("tiny_bert"))),
 }
+
+
+@pytest.fixture(scope="session")
+def onnx_file(write_onnx: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_onnx(tmp_path_factory.mktemp("onnx"))
 
 
 @pytest.fixture(params=sorted(KINDS))
 def kind(request: pytest.FixtureRequest) -> Callable[[], Backbone]:
-    return KINDS[request.param]
+    return lambda: KINDS[request.param](request.getfixturevalue)
 
 
 def test_shapes_and_types(kind: Callable[[], Backbone]) -> None:
@@ -33,6 +48,19 @@ def test_shapes_and_types(kind: Callable[[], Backbone]) -> None:
     assert backbone.name
     assert backbone.layer
     assert backbone.batch_size >= 1
+    assert backbone.kind in ("images", "texts", "activations")
+
+
+def test_it_is_found_again_by_the_name_and_layer_that_a_store_keeps(
+    kind: Callable[[], Backbone],
+) -> None:
+    backbone = kind()
+    if backbone.name == "efficientnet-lite0":
+        backbone = efficientnet_lite0(backbone.layer)  # the size of its input is not in the name
+    shape = (backbone.tokens, backbone.width)
+    again = open_backbone(backbone.name, backbone.layer, shape=shape)
+    assert again.digest == backbone.digest
+    assert (again.name, again.layer) == (backbone.name, backbone.layer)
 
 
 def test_made_anew_it_gives_the_same_bits_and_digest(kind: Callable[[], Backbone]) -> None:

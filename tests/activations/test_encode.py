@@ -157,5 +157,5 @@ def test_impossible_sizes(tiny: TorchModule, folder: FolderDataset, sizes: dict[
 
 
 def test_an_image_backbone_refuses_arrays(tiny: TorchModule, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected an image"):
+    with pytest.raises(DataError, match="activations, and the encoder 'tiny' takes images"):
         list(encode(ArrayDataset(np.zeros((1, 4)), ["a"]), [0], tiny))

@@ -6,11 +6,19 @@ from typing import Protocol
 
 import numpy as np
 
+from shardgraph.data.sample import Dataset, Kind
 from shardgraph.errors import DataError, RecipeError
 from shardgraph.identity import digest_json
 
 PRECOMPUTED = "activations"
 """Name of the backbone for data that are activations already."""
+
+
+_ENCODERS: dict[Kind, str] = {
+    "activations": PRECOMPUTED,
+    "images": "efficientnet-lite0",
+    "texts": "transformers:FOLDER_OR_NAME",
+}
 
 
 class Backbone(Protocol):
@@ -24,6 +32,16 @@ class Backbone(Protocol):
     @property
     def name(self) -> str:
         """What the user calls it, such as ``efficientnet-lite0``."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes: ``prepare`` is given what a dataset of this kind reads."""
+        ...
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Installed packages beside torch and numpy whose version may change the numbers."""
         ...
 
     @property
@@ -74,6 +92,8 @@ class Backbone(Protocol):
 class Precomputed:
     """The backbone of data that are activations already: it only checks their shape."""
 
+    kind: Kind = "activations"
+    libraries: tuple[str, ...] = ()
     batch_size = 256
     layer = "as-given"
     name = PRECOMPUTED
@@ -114,3 +134,18 @@ class Precomputed:
     def example(self, seed: int) -> np.ndarray:
         """Normally distributed numbers, T x D."""
         return np.random.default_rng(seed).standard_normal((self.tokens, self.width))
+
+
+def require_kind(dataset: Dataset, backbone: Backbone) -> None:
+    """Check that the backbone takes what the dataset holds.
+
+    Raises:
+        DataError: it does not.
+    """
+    if dataset.kind != backbone.kind:
+        raise DataError(
+            f"The data are {dataset.kind}, and the encoder {backbone.name!r} takes "
+            f"{backbone.kind}.",
+            advice=f"Give it {backbone.kind}, or fit {dataset.kind} with an encoder for them, "
+            f"such as --backbone {_ENCODERS[dataset.kind]}.",
+        )

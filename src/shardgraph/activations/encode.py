@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from shardgraph import runtime
-from shardgraph.activations.backbone import Backbone
+from shardgraph.activations.backbone import Backbone, require_kind
 from shardgraph.data.sample import Dataset
 from shardgraph.errors import BadFileError, DataError, RecipeError
 
@@ -71,9 +71,11 @@ def encode(
     Raises:
         BadFileError: a file is bad and ``on_bad_file`` is "stop"; what came before it has been
             yielded.
-        DataError: an activation is not finite or exceeds float16; the message names the sample.
+        DataError: an activation is not finite or exceeds float16; the message names the sample. Or
+            the backbone takes another kind of data.
         RecipeError: ``batch_size`` or ``workers`` is not positive.
     """
+    require_kind(dataset, backbone)
     size = backbone.batch_size if batch_size is None else batch_size
     threads = runtime.worker_count() if workers is None else workers
     if size < 1 or threads < 1:

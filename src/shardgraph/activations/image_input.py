@@ -70,13 +70,18 @@ class ImageInput:
         return pixels.sub_(mean).div_(scale)
 
     def example(self, seed: int) -> np.ndarray:
-        """A made-up photograph: smooth colours with fine grain, uint8, a little over ``size``."""
-        random = np.random.default_rng(seed)
-        height, width = (self.size + int(extra) for extra in random.integers(0, 32, 2))
-        coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8))
-        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
-        grain = random.normal(0, 12, smooth.shape)
-        return np.clip(np.rint(smooth + grain), 0, 255).astype(np.uint8)
+        """A made-up photograph, a little over ``size``; see `example_image`."""
+        return example_image(self.size, seed)
+
+
+def example_image(size: int, seed: int) -> np.ndarray:
+    """A made-up photograph: smooth colours, fine grain; uint8, up to 31 pixels over ``size``."""
+    random = np.random.default_rng(seed)
+    height, width = (size + int(extra) for extra in random.integers(0, 32, 2))
+    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    grain = random.normal(0, 12, smooth.shape)
+    return np.clip(np.rint(smooth + grain), 0, 255).astype(np.uint8)
 
 
 def _without_long_ends(raw: np.ndarray) -> np.ndarray:

@@ -165,7 +165,7 @@ def _header(backbone: Backbone, batch_size: int) -> bytes:
     conditions = {
         "backbone": backbone.digest,
         "batch_size": batch_size,
-        "environment": runtime.environment(),
+        "environment": runtime.environment(backbone.libraries),
         "format": FORMAT,
         "tokens": backbone.tokens,
         "width": backbone.width,

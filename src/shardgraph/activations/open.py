@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shardgraph.activations.backbone import PRECOMPUTED, Backbone, Precomputed
 from shardgraph.activations.efficientnet import (
     DEFAULT_LAYER,
     EFFICIENTNET_LITE0,
     efficientnet_lite0,
 )
+from shardgraph.activations.hugging import TRANSFORMERS, HuggingModel
+from shardgraph.activations.onnx_model import ONNX, OnnxModel
 from shardgraph.errors import RecipeError
 
 DEFAULT_BACKBONE = EFFICIENTNET_LITE0
@@ -21,14 +25,21 @@ def open_backbone(
 ) -> Backbone:
     """Build the backbone called ``name``, tapped at ``layer`` (its default when None).
 
+    ``transformers:FOLDER_OR_NAME`` and ``onnx:FILE`` are encoders of one's own.
     ``activations`` takes arrays as they are; it needs their ``shape`` (tokens, width) and has no
     layers to choose from.
 
     Raises:
-        RecipeError: an unknown name or layer, or ``activations`` without a shape.
+        RecipeError: an unknown name or layer, a file or folder that is missing or cannot be used,
+            or ``activations`` without a shape.
+        UsageError: the encoder needs a package that is not installed.
     """
     if name == EFFICIENTNET_LITE0:
         return efficientnet_lite0(DEFAULT_LAYER if layer is None else layer)
+    if name.startswith(TRANSFORMERS):
+        return HuggingModel(name.removeprefix(TRANSFORMERS), layer)
+    if name.startswith(ONNX):
+        return OnnxModel(Path(name.removeprefix(ONNX)).expanduser(), layer)
     if name == PRECOMPUTED:
         if shape is None:
             raise RecipeError(
@@ -41,5 +52,7 @@ def open_backbone(
             )
         return Precomputed(*shape)
     raise RecipeError(
-        f"There is no backbone {name!r}.", advice=f"Use {EFFICIENTNET_LITE0} or {PRECOMPUTED}."
+        f"There is no backbone {name!r}.",
+        advice=f"Use {EFFICIENTNET_LITE0}, {TRANSFORMERS}FOLDER_OR_NAME, {ONNX}FILE or "
+        f"{PRECOMPUTED}.",
     )

@@ -34,7 +34,7 @@ def check_batches(backbone: Backbone, batch_size: int | None = None) -> BatchFin
         False,
         1,
         f"In batches of {size} an activation depends on its row or its neighbours on this "
-        "machine; images are encoded one at a time.",
+        "machine; samples are encoded one at a time.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 
 from shardgraph import runtime
 from shardgraph.activations.image_input import ImageInput
+from shardgraph.data.sample import Kind
 from shardgraph.errors import RecipeError
 from shardgraph.identity import digest_chunks, digest_json
 
@@ -82,6 +83,9 @@ class TorchModule:
         >>> backbone.tokens, backbone.width
         (4, 8)
     """
+
+    kind: Kind = "images"
+    libraries: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -166,11 +170,16 @@ def as_tokens(output: Any, layer: str) -> torch.Tensor:
     )
 
 
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of a module's state: names, types, shapes and bytes, in the order of the names."""
+def weights_digest(module: nn.Module, without: Collection[str] = ()) -> str:
+    """SHA-256 of a module's state: names, types, shapes and bytes, in the order of the names.
+
+    Entries named in ``without`` do not count.
+    """
 
     def chunks() -> Iterable[bytes]:
         for name, value in sorted(module.state_dict().items()):
+            if name in without:
+                continue
             tensor = value.detach().contiguous().cpu()
             yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
             yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
@@ -181,6 +190,8 @@ def weights_digest(module: nn.Module) -> str:
 def unknown_layer(layer: str, names: list[str]) -> RecipeError:
     """The error for a layer that is not among ``names``, with the nearest of them as advice."""
     shown = difflib.get_close_matches(layer, names, n=_NAMES_SHOWN, cutoff=0.5)
+    if not shown:
+        shown = [name for name in names if layer in name][:_NAMES_SHOWN]
     if not shown:
         shown = names[:: max(1, len(names) // _NAMES_SHOWN)][:_NAMES_SHOWN]
     return RecipeError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shardgraph.data.sample import Sample, check_samples
+from shardgraph.data.sample import Kind, Sample, check_samples
 from shardgraph.errors import DataError
 from shardgraph.identity import OwnerId, SampleId, SourceName, digest_chunks
 
@@ -22,6 +22,8 @@ class ArrayDataset:
         >>> data.tokens, data.width
         (1, 8)
     """
+
+    kind: Kind = "activations"
 
     def __init__(
         self,

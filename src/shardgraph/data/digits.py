@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from shardgraph.data.arrays import array_fingerprint
-from shardgraph.data.sample import Sample, check_samples
+from shardgraph.data.sample import Kind, Sample, check_samples
 from shardgraph.errors import UsageError
 from shardgraph.identity import OwnerId, SampleId, derived_seed
 
@@ -35,6 +35,8 @@ class DigitsDataset:
         >>> data.read(0).shape, data.samples[0].label
         ((8, 8, 3), '0')
     """
+
+    kind: Kind = "images"
 
     def __init__(self, part: Part = "all"):
         """Load one part of the data.

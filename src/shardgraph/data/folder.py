@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from shardgraph.data import images
-from shardgraph.data.sample import Sample, check_samples
+from shardgraph.data.sample import Kind, Sample, check_samples
 from shardgraph.errors import BadFileError, DataError
 from shardgraph.identity import SampleId
 
@@ -24,6 +24,8 @@ class FolderDataset:
 
     Listing is one walk of the directories and opens no file.
     """
+
+    kind: Kind = "images"
 
     def __init__(self, root: str | os.PathLike[str], *, max_pixels: int = images.MAX_PIXELS):
         """List the samples below ``root``.

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from shardgraph.data import images
-from shardgraph.data.sample import Sample
+from shardgraph.data.sample import Kind, Sample
 from shardgraph.identity import SampleId
 
 
 class ImageList:
     """Image files, in the order given, without labels or owners. A path may occur twice."""
+
+    kind: Kind = "images"
 
     def __init__(self, paths: Sequence[Path], *, max_pixels: int = images.MAX_PIXELS) -> None:
         """Wrap the paths; no file is opened."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from shardgraph.errors import DataError
 from shardgraph.identity import OwnerId, SampleId, SourceName
+
+Kind = Literal["images", "texts", "activations"]
+"""What the samples of a dataset are, and what an encoder takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Dataset(Protocol):
     """
 
     @property
+    def kind(self) -> Kind:
+        """What `read` returns."""
+        ...
+
+    @property
     def samples(self) -> Sequence[Sample]:
         """All samples, ids unique, in no particular order."""
         ...
@@ -40,10 +48,11 @@ class Dataset(Protocol):
     def read(self, index: int) -> np.ndarray:
         """The raw input of ``samples[index]``.
 
-        An image is uint8, H x W x 3 (RGB, EXIF orientation applied); an activation is T x D.
+        An image is uint8, H x W x 3 (RGB, EXIF orientation applied); a text is an array without
+        dimensions that holds one string; an activation is T x D.
 
         Raises:
-            BadFileError: the file cannot be read as an image; the message names it.
+            BadFileError: the file cannot be read as such; the message names it.
         """
         ...
 
@@ -64,6 +73,13 @@ class Dataset(Protocol):
             BadFileError: it is already clear that `read` would fail.
         """
         ...
+
+
+def is_text(name: str) -> bool:
+    """Whether a string is valid Unicode; halves of surrogate pairs stand for bytes that are not."""
+    if name.isascii():
+        return True
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def check_samples(samples: Iterable[Sample], where: str) -> tuple[Sample, ...]:
@@ -97,14 +113,8 @@ def _check_names(sample: Sample, where: str) -> None:
             advice="Every sample needs a label.",
         )
     for name in (sample.id, sample.label, sample.owner, sample.source):
-        if name is not None and not _is_text(name):
+        if name is not None and not is_text(name):
             raise DataError(
                 f"{where}: {name!r} is not valid Unicode text.",
                 advice="Rename the file or folder.",
             )
-
-
-def _is_text(name: str) -> bool:
-    if name.isascii():
-        return True
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)

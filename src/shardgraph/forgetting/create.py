@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shardgraph import runtime
-from shardgraph.activations.backbone import PRECOMPUTED, Backbone
+from shardgraph.activations.backbone import PRECOMPUTED, Backbone, require_kind
 from shardgraph.activations.encode import OnBadFile
 from shardgraph.activations.open import DEFAULT_BACKBONE, open_backbone
 from shardgraph.data.arrays import ArrayDataset
@@ -155,10 +155,17 @@ class FitSettings:
 
 
 def backbone_for(dataset: Dataset, settings: FitSettings) -> Backbone:
-    """The encoder for a dataset: arrays are taken as they are."""
+    """The encoder for a dataset: arrays are taken as they are.
+
+    Raises:
+        DataError: the encoder takes another kind of data.
+        RecipeError, UsageError: there is no such encoder or layer; see `open_backbone`.
+    """
     if isinstance(dataset, ArrayDataset):
         return open_backbone(PRECOMPUTED, shape=(dataset.tokens, dataset.width))
-    return open_backbone(settings.backbone, settings.layer)
+    backbone = open_backbone(settings.backbone, settings.layer)
+    require_kind(dataset, backbone)
+    return backbone
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,8 @@ def fit_store(
     """Create a store and fit every node; the store is returned open for writing.
 
     What can be refused is refused before anything is written: the graph, the recipe, the sources
-    of all samples, files whose header shows that they are no images. Interrupted, the same call
+    of all samples, an encoder of other data, files whose header shows that they are no images.
+    Interrupted, the same call
     goes on where it stopped.
 
     Raises:
@@ -199,10 +207,10 @@ def fit_store(
     for sample in dataset.samples:
         assignment.shard_of(sample)
     refuse_existing(path)
+    backbone = backbone_for(dataset, settings)
     if settings.on_bad_file == "stop":
         for index in range(len(dataset.samples)):
             dataset.inspect(index)
-    backbone = backbone_for(dataset, settings)
     config = configure(settings, graph, recipe, tally, backbone)
     store = Store.create(path, config)
     try:
@@ -254,7 +262,7 @@ def configure(
             "tokens": backbone.tokens,
             "width": backbone.width,
         },
-        environment=runtime.environment(),
+        environment=runtime.environment(backbone.libraries),
         label_type=settings.label_type,
         settings=examine_machine(backbone, graph, recipe, tally),
     )
@@ -270,10 +278,11 @@ def add_samples(
     """Add the samples of ``dataset`` that the store does not hold.
 
     Raises:
-        DataError: an id is in the store with another label, owner or source, or the activations
-            have another shape.
+        DataError: an id is in the store with another label, owner or source, the encoder takes
+            another kind of data, or the activations have another shape.
         BadFileError: a file is bad and ``on_bad_file`` is "stop"; nothing has changed.
     """
+    require_kind(dataset, backbone)
     held = {record.id: record for record in store.lookup(item.id for item in dataset.samples)}
     new: list[Sample] = []
     for sample in dataset.samples:
@@ -313,7 +322,7 @@ def _add(
         store.staging / ENCODING,
         batch_size=int(config.settings["batch_size"]),
         on_bad_file=on_bad_file,
-        progress=lambda done, total: progress("encoding", done, total, "images"),
+        progress=lambda done, total: progress("encoding", done, total, dataset.kind),
     ) as ingested:
         if not ingested.records:
             raise DataError("No sample could be read.", advice="Check the files of the data.")

@@ -54,7 +54,8 @@ class RebasePlan:
 
 def environment_changes(store: Store) -> dict[str, tuple[str | None, str | None]]:
     """What decides bits and differs between the store and this process, as (store, here)."""
-    here, there = runtime.environment(), dict(store.config.environment)
+    there = dict(store.config.environment)
+    here = runtime.environment_like(there)
     names = sorted(here.keys() | there.keys())
     return {
         name: (there.get(name), here.get(name))
@@ -129,7 +130,7 @@ def rebase(store: Store, progress: Progress = silent) -> int:
                 for node, data in fitted.items()
                 if data.tally is not None
             },
-            environment=runtime.environment(),
+            environment=runtime.environment_like(store.config.environment),
             settings=settings,
         )
     )
