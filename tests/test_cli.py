@@ -412,7 +412,7 @@ def test_a_store_in_use_or_damaged_or_from_elsewhere(
         assert run("status", "--store", store).code == 0
     elsewhere = {**runtime.environment(), "torch": "1.0"}
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "environment", lambda: elsewhere)
+        patch.setattr(runtime, "environment", lambda *_: elsewhere)
         assert_refused(run("forget", "--store", store, "--owner", "owner-1"), 8, "1.0")
     node = min((store / "nodes").iterdir())
     node.write_bytes(node.read_bytes()[:-1] + b"\x7f")

@@ -111,7 +111,7 @@ def test_a_changed_environment_may_answer_and_not_write(
     model: SafeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.close()
-    monkeypatch.setattr("shardgraph.runtime.environment", lambda: {"torch": "0"})
+    monkeypatch.setattr("shardgraph.runtime.environment", lambda *_: {"torch": "0"})
     with pytest.raises(EnvironmentChangedError, match="torch"):
         SafeModel.open(model.store.path, write=True)
     with SafeModel.open(model.store.path) as reader:

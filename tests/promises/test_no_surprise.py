@@ -182,7 +182,7 @@ def test_another_environment_is_refused_for_writing_and_may_answer(
     actor.close()
     for name in runtime.environment():
         with monkeypatch.context() as patch:
-            patch.setattr(runtime, "environment", lambda name=name: elsewhere(name))
+            patch.setattr(runtime, "environment", lambda *_, name=name: elsewhere(name))
             with actor.unchanged():
                 require_one_clear_error(
                     EnvironmentChangedError, lambda: SafeModel.open(actor.path, write=True)

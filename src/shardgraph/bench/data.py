@@ -10,6 +10,7 @@ import numpy as np
 
 from shardgraph.activations.backbone import Backbone
 from shardgraph.activations.encode import Encoded, encode
+from shardgraph.activations.selftest import check_batches
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset, Sample
 from shardgraph.errors import DataError
@@ -161,10 +162,11 @@ def _activations(
         found = np.lib.format.open_memmap(
             temporary, "w+", np.float16, (count, backbone.tokens, backbone.width)
         )
-        for item in encode(dataset, range(count), backbone):
+        size = check_batches(backbone).batch_size
+        for item in encode(dataset, range(count), backbone, batch_size=size):
             if isinstance(item, Encoded):
                 found[item.index] = item.tokens
-                progress("encoding", item.index + 1, count, "images")
+                progress("encoding", item.index + 1, count, dataset.kind)
         found.flush()
         rename(temporary, path)
     stored: np.ndarray = np.load(path, mmap_mode="r")

@@ -278,7 +278,7 @@ def another_environment_is_refused(battery: Battery) -> None:
     battery.actor.close()
     elsewhere = {**runtime.environment(), "torch": "another"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "environment", lambda: elsewhere)
+        patch.setattr(runtime, "environment", lambda *_: elsewhere)
         with pytest.raises(EnvironmentChangedError):
             SafeModel.open(battery.actor.path, write=True)
 

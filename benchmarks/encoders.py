@@ -1,0 +1,80 @@
+"""A vision transformer from an ONNX file: an inner layer against the last one.
+
+    python benchmarks/encoders.py [--data grocery81] [--blocks 9 12] [--seeds 1]
+
+CLIP ViT-B/16 (see ``assets.py``) at the output of a block, 197 tokens x 768. For each block: ridge
+on the mean token and on the class token (strength chosen by leave-one-out on the training set),
+one unsharded adapter, and the default graph (64 shards, every node tallies all, none reads).
+Everything else is at its default, nothing was tuned on these data, and the test set is looked at
+once per figure. Encoding the images takes about 20 minutes on one core; ``cache/`` keeps it, and
+finished fits too, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+import assets
+import numpy as np
+from common import CACHE, activations, commit, data_folder, record
+from tallies import fitted, ridge
+
+from shardgraph.forgetting.create import FitSettings
+
+FINISHED = CACHE / "encoders.json"
+GRAPHS: dict[str, dict[str, Any]] = {
+    "tallied_64": {"shards": 64, "graph": "tallied"},
+    "one_adapter": {"shards": 1, "graph": "isolated"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", default="grocery81")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[9, 12])
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    results = {f"block {block}": measure(block, options) for block in options.blocks}
+    print(record("encoders", vars(options), results).read_text())
+
+
+def measure(block: int, options: argparse.Namespace) -> dict[str, Any]:
+    backbone = assets.clip(block)
+    folder = data_folder() / options.data
+    train, test = (activations(folder / part, backbone) for part in ("train", "test"))
+    found: dict[str, Any] = {
+        "layer": backbone.layer,
+        "digest": backbone.digest,
+        "ridge_on_mean": ridge(train, test),
+        "ridge_on_class_token": ridge(class_token(train), class_token(test)),
+    }
+    for name, graph in GRAPHS.items():
+        key = f"{options.data} {backbone.digest[:12]} {name}"
+        runs = [fit(f"{key} {seed}", train, test, graph, seed) for seed in range(options.seeds)]
+        found[name] = {
+            "accuracy": statistics.mean(run["accuracy"] for run in runs),
+            "runs": runs,
+        }
+    return found
+
+
+def fit(key: str, train: Any, test: Any, graph: dict[str, Any], seed: int) -> dict[str, Any]:
+    """One fit and its accuracy; done once, as long as ``cache/`` keeps it."""
+    done = json.loads(FINISHED.read_text()) if FINISHED.exists() else {}
+    if key not in done:
+        done[key] = fitted(train, test, FitSettings(**graph, seed=seed)) | {"commit": commit()}
+        FINISHED.write_text(json.dumps(done, indent=2) + "\n")
+    result: dict[str, Any] = done[key]
+    return result
+
+
+def class_token(data: Any) -> Any:
+    tokens, labels, ids = data
+    return np.ascontiguousarray(tokens[:, :1]), labels, ids
+
+
+if __name__ == "__main__":
+    main()
