@@ -252,7 +252,9 @@ def predict(
     top: int,
     as_json: bool,
 ) -> None:
-    """Print the most probable labels of each of FILES: an image, or one text, as the store takes.
+    """Print the most probable labels of images or texts.
+
+    Each of FILES is an image, or one text in UTF-8, by what the store was fitted on.
 
     \b
     Examples:
