@@ -233,9 +233,10 @@ def _session(model: Any, path: Path) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    kinds = [kind for kind in vars(state).values() if isinstance(kind, type)]
     failures: tuple[type[Exception], ...] = (
         ValueError,
-        *(kind for kind in vars(state).values() if isinstance(kind, type)),
+        *(kind for kind in kinds if issubclass(kind, Exception)),
     )
     try:
         return onnxruntime.InferenceSession(
