@@ -25,22 +25,20 @@ from harness.histories import Ran, run
 from harness.machine import FRESH_EVERY
 from harness.world import TOPOLOGIES
 
-AT_ONCE = 30
-"""Histories over each graph in a round."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--histories", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=0, help="stop after; 0: never")
+    parser.add_argument("--at-once", type=int, default=30, help="over each graph in a round")
     parser.add_argument("--seed", default=time.strftime("%Y-%m-%d"))
     options = parser.parse_args()
     rounds: list[Ran] = []
     started = time.monotonic()
     while sum(ran.histories for ran in rounds) < options.histories:
         shares = [(f"{options.seed}/{len(rounds)}", [topology]) for topology in TOPOLOGIES]
-        rounds.append(run(shares, AT_ONCE, options.steps))
+        rounds.append(run(shares, options.at_once, options.steps))
         path = record("stress", vars(options), summary(rounds))
         print(f"{path.name}: {rounds[-1]}", flush=True)
         if options.minutes and time.monotonic() - started > options.minutes * 60:

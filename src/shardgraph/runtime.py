@@ -10,9 +10,12 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from shardgraph.errors import InterruptedWorkError
 
 TRAINING_THREADS = 1
 """Threads inside one operator while nodes are fitted or activations encoded.
@@ -34,6 +37,12 @@ threads are not among them: `pinned_threads` overrules them."""
 
 _INSTRUCTIONS = re.compile(r"amx|avx|f16c|fma|sse4|asimd|bf16|neon|sve")
 _CPUINFO = Path("/proc/cpuinfo")
+
+_THREADS = re.compile(r"get(?:_max|_num)_threads\(\) : (\d+)")
+
+_turns = threading.Condition()
+_pinned: list[tuple[int, int]] = []  # thread and count of every block of `pinned_threads`
+_unpinned: list[int] = []  # the count outside of them
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 
@@ -63,16 +72,44 @@ def keep_freed_memory() -> bool:
 def pinned_threads(count: int = TRAINING_THREADS) -> Iterator[None]:
     """Run the block with ``count`` threads inside each torch operator, then restore.
 
-    The count is global to the process while the block runs.
+    The count is global to the process. Blocks of several threads share it: what was there before
+    comes back when the last of them ends, and a thread that wants another count waits for the
+    others. A thread that leaves before the last keeps the count until it pins again.
+
+    Not guaranteed: that nobody else sets it meanwhile; see `require_pinned`.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    mine = (threading.get_ident(), count)
+    with _turns:
+        _turns.wait_for(lambda: all(mine[0] == who or count == it for who, it in _pinned))
+        if not _pinned:
+            _unpinned[:] = [torch.get_num_threads()]
+        _pinned.append(mine)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _turns:
+            _pinned.remove(mine)
+            torch.set_num_threads(_pinned[-1][1] if _pinned else _unpinned[0])
+            _turns.notify_all()
+
+
+def require_pinned() -> None:
+    """Check, in a worker that has just computed, that nobody has changed the number of threads.
+
+    Raises:
+        InterruptedWorkError: somebody has; what was computed may have other bits.
+    """
+    import torch
+
+    found = set(_THREADS.findall(torch.__config__.parallel_info()))
+    if found != {str(TRAINING_THREADS)}:
+        raise InterruptedWorkError(
+            "The number of threads inside torch was changed while a store was at work.",
+            advice="Leave torch.set_num_threads alone meanwhile, and run the command again.",
+        )
 
 
 def worker_count() -> int:

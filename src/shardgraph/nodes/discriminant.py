@@ -69,6 +69,7 @@ def discriminant_projection(
     values = random_values(generator, heads, rows.width, value_width)
     with runtime.pinned_threads(), torch.inference_mode():
         found, speeds = _directions(rows, labels, heads // 2)
+        runtime.require_pinned()
     pairs = len(found)
     attention[: 2 * pairs : 2], attention[1 : 2 * pairs : 2] = found, -found
     rate[: 2 * pairs] = np.repeat(sharpness * speeds, 2)

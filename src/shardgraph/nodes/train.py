@@ -103,6 +103,7 @@ def train(
         progress: called with (nodes done, nodes in all), from this thread.
 
     While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
+    Where a worker finds another number, it stops (`runtime.require_pinned`).
     An exception here (``progress`` raised, or Ctrl-C) stops the workers at their next epoch.
     """
     runtime.keep_freed_memory()
@@ -183,6 +184,7 @@ def _train_stack(
             logits = adapters.logits(adapter, tokens)
             loss = -(targets * torch.log_softmax(logits, dim=-1)).sum()
             optimiser.step(loss)
+    runtime.require_pinned()
     return [
         NodeWeights(
             node=node.job.node,
