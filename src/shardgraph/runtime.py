@@ -83,8 +83,9 @@ def pinned_threads(count: int = TRAINING_THREADS) -> Iterator[None]:
     mine = (threading.get_ident(), count)
     with _turns:
         _turns.wait_for(lambda: all(mine[0] == who or count == it for who, it in _pinned))
+        before = torch.get_num_threads()
         if not _pinned:
-            _unpinned[:] = [torch.get_num_threads()]
+            _unpinned[:] = [before]
         _pinned.append(mine)
         torch.set_num_threads(count)
     try:
@@ -92,7 +93,10 @@ def pinned_threads(count: int = TRAINING_THREADS) -> Iterator[None]:
     finally:
         with _turns:
             _pinned.remove(mine)
-            torch.set_num_threads(_pinned[-1][1] if _pinned else _unpinned[0])
+            if not _pinned:
+                torch.set_num_threads(_unpinned[0])
+            elif all(who == mine[0] for who, _ in _pinned):
+                torch.set_num_threads(before)
             _turns.notify_all()
 
 
