@@ -33,7 +33,7 @@ class _ReachedError(Exception):
     """The first refit is due."""
 
 
-def fit(samples: int, path: Path, graph: str) -> SafeModel:
+def fit(samples: int, path: Path) -> SafeModel:
     """A store of made-up samples, a hundred classes, two to an owner."""
     random = np.random.Generator(np.random.Philox(5))
     tokens = random.standard_normal((samples, 1, 8)).astype(np.float16)
@@ -43,18 +43,17 @@ def fit(samples: int, path: Path, graph: str) -> SafeModel:
         ids=[f"folder{n % 100}/image-{n}.jpg" for n in range(samples)],
         owners=[f"owner-{n // 2}" for n in range(samples)],
     )
-    tallies = "own" if graph == "isolated" else None
-    settings = FitSettings(graph=graph, shards=64, tallies=tallies, tally=_TALLY)
+    settings = FitSettings(graph="isolated", shards=64, tallies="own", tally=_TALLY)
     return SafeModel.fit(data, path, settings)[0]
 
 
-def killed(model: SafeModel, path: Path, copy: Path, request: ForgetRequest) -> Path:
-    """The store as it lies after a process was killed with the request just accepted."""
-    fenced = model.plan(request).fenced
-    ids = [record.id for record in model._wanted(request)]
-    model.store.accept(request.key, "forget", ids, fenced)
-    model.close()
-    return Path(shutil.copytree(path, copy))
+def killed(path: Path, copy: Path, request: ForgetRequest) -> Path:
+    """A copy of the store as it lies after a process was killed with the request just accepted."""
+    shutil.copytree(path, copy)
+    with SafeModel.open(copy, write=True) as model:
+        ids = [one.id for owner in request.owners for one in model.store.owned_by(owner)]
+        model.store.accept(request.key, "forget", ids, model.plan(request).fenced)
+    return copy
 
 
 def seconds_until_refits(path: Path) -> dict[str, float]:
@@ -79,37 +78,32 @@ def seconds_until_refits(path: Path) -> dict[str, float]:
     return {"open": opened, "until_first_refit": until, "processor": busy}
 
 
+def measure(path: Path) -> dict[str, float]:
+    """Seconds of the recovery of one store, and to a reader's first answer afterwards."""
+    found = seconds_until_refits(path)
+    started = time.perf_counter()
+    SafeModel.open(path, write=True).close()
+    found["whole_recovery"] = time.perf_counter() - started
+    started = time.perf_counter()
+    with SafeModel.open(path) as reader:
+        reader.snapshot()
+    found["first_snapshot_of_a_reader"] = time.perf_counter() - started
+    return {f"seconds_{name}": round(seconds, 3) for name, seconds in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=100_000)
     given = parser.parse_args()
     results: dict[str, object] = {}
-    for name, graph, wanted in (
-        ("one_owner_isolated", "isolated", {"owners": ["owner-7"]}),
-        ("many_owners_isolated", "isolated", {"owners": [f"owner-{n}" for n in range(0, 2000, 4)]}),
-        ("one_owner_tallied", "tallied", {"owners": ["owner-7"]}),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "store")
-            started = time.perf_counter()
-            model = fit(given.samples, path, graph)
-            fitted = time.perf_counter() - started
-            with_request = killed(model, path, Path(folder, "killed"), ForgetRequest.of(**wanted))
-            found = seconds_until_refits(with_request)
-            started = time.perf_counter()
-            SafeModel.open(with_request, write=True).close()
-            whole = time.perf_counter() - started
-            started = time.perf_counter()
-            with SafeModel.open(with_request) as reader:
-                reader.snapshot()
-            results[name] = {
-                "seconds_to_fit": round(fitted, 3),
-                "seconds_to_open": round(found["open"], 3),
-                "seconds_until_first_refit": round(found["until_first_refit"], 3),
-                "processor_seconds_until_first_refit": round(found["processor"], 3),
-                "seconds_of_whole_recovery": round(whole, 3),
-                "seconds_to_first_answer_of_a_reader": round(time.perf_counter() - started, 3),
-            }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "store")
+        started = time.perf_counter()
+        fit(given.samples, path).close()
+        results["seconds_to_fit"] = round(time.perf_counter() - started, 3)
+        for name, owners in (("one_owner", 1), ("500_owners_in_every_shard", 500)):
+            wanted = ForgetRequest.of(owners=[f"owner-{7 + 3 * n}" for n in range(owners)])
+            results[name] = measure(killed(path, Path(folder, name), wanted))
             print(name, results[name])
     record("recovery", {"samples": given.samples, "shards": 64}, results)
 

@@ -146,11 +146,13 @@ def check(store: Path, repair: bool, as_json: bool) -> None:
     Example:
       shardgraph check --store my.store
     """
+    from shardgraph.forgetting.examine import examine_ledger
     from shardgraph.store import HARMLESS, Store
 
     with Store.open(store, "write" if repair else "read") as held:
-        found = held.check(repair=repair)
-        left = held.check() if repair else found
+        receipts = examine_ledger(held)
+        found = (*held.check(repair=repair and not receipts), *receipts)
+        left = (*held.check(), *receipts) if repair else found
     damaged = any(finding.kind not in HARMLESS for finding in found)
     _check_report(found, left, damaged=damaged, repaired=repair).print(as_json=as_json)
     if damaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from shardgraph.errors import ShardgraphError, StoreDamagedError
@@ -13,6 +14,7 @@ from shardgraph.store.layout import Layout
 from shardgraph.store.ledger import Ledger
 from shardgraph.store.rows import Rows
 from shardgraph.store.samples import Samples, label_counts
+from shardgraph.store.signers import Signers
 from shardgraph.store.state import Finding
 
 _RESTORE = "Restore the store from a backup, or fit it again."
@@ -122,6 +124,17 @@ class Examiner:
                 f"{self._layout.newest} cannot be read.",
                 "Remove it: the next change writes it anew.",
             )
+        yield from self._key_findings()
+
+    def _key_findings(self) -> Iterator[Finding]:
         key = self._layout.signing_key
         if key.exists() and key.stat().st_mode & 0o077:
             yield Finding("key", f"Others may use the signing key {key}.", f"chmod 600 {key}")
+        signers = Signers(self._layout, self._database)
+        unreadable = key.exists() and not os.access(key, os.R_OK)
+        if signers.own_fingerprint() is None or unreadable:
+            return
+        try:
+            signers.own()
+        except StoreDamagedError as error:
+            yield Finding("key", error.message, error.advice)

@@ -65,11 +65,16 @@ class Signers:
         elif self.own_fingerprint() is None:
             key = self._draw()
         else:
-            key = self._own()
+            key = self.own()
         self._record(key)
         return key
 
-    def _own(self) -> Ed25519PrivateKey:
+    def own(self) -> Ed25519PrivateKey:
+        """The store's own key, which it must have.
+
+        Raises:
+            StoreDamagedError: it is gone, or is not the one it had.
+        """
         try:
             key = read_private_key(self._path)
         except UsageError as error:
