@@ -56,15 +56,18 @@ class Seen:
 class Worker:
     """One process."""
 
-    def __init__(self, path: Path, number: int, until: float) -> None:
+    def __init__(self, path: Path, number: int) -> None:
         self.path = path
         self.number = number
-        self.until = until
+        self.until = 0.0
         self.seen = Seen()
 
-    def run(self) -> Seen:
-        """Four threads until the time is over."""
+    def run(self, seconds: float, barrier: Any) -> Seen:
+        """Four threads until the time is over, which begins when all processes are there."""
         with SafeModel.open(self.path) as reader:
+            reader.answer(probe())
+            barrier.wait(_PATIENCE)
+            self.until = time.monotonic() + seconds
             work = [lambda: self._ask(reader)] * 2
             work += [lambda place=place: self._change(place) for place in (0, 1)]  # type: ignore[misc]
             threads = [threading.Thread(target=self._guarded, args=(one,)) for one in work]
@@ -78,10 +81,16 @@ class Worker:
 
     def _guarded(self, work: Any) -> None:
         try:
-            while time.monotonic() < self.until:
+            while self._going():
                 work()
         except BaseException as error:  # noqa: BLE001 - handed to the parent
             self.seen.errors.append(f"{type(error).__name__}: {error}")
+
+    def _going(self) -> bool:
+        """Until the time is over, and on a slow machine until a request has been asked about."""
+        now = time.monotonic()
+        seen = bool(self.seen.accepted) and now > self.seen.accepted[0][0] + 1
+        return now < self.until or (not seen and now < self.until + _PATIENCE / 2)
 
     def _ask(self, reader: SafeModel) -> None:
         began = time.monotonic()
@@ -131,10 +140,10 @@ class Worker:
         return sorted(str(one.id) for shard in shards for one in model.store.records(shard))
 
 
-def work(path: str, number: int, until: float, fault: str, queue: Any) -> None:
+def work(path: str, number: int, seconds: float, fault: str, barrier: Any, queue: Any) -> None:
     """What a process does."""
     with with_fault(fault):
-        queue.put(Worker(Path(path), number, until).run())
+        queue.put(Worker(Path(path), number).run(seconds, barrier))
 
 
 def stale(seen: list[Seen]) -> list[str]:
@@ -193,8 +202,9 @@ def main() -> None:
     SafeModel.fit(dataset(range(_START)), path, SETTINGS)[0].close()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    until = time.monotonic() + given.seconds + 8.0  # they take seconds to start
-    arguments = [(str(path), number, until, given.fault, queue) for number in range(2)]
+    barrier = context.Barrier(2)
+    common = (given.seconds, given.fault, barrier, queue)
+    arguments = [(str(path), number, *common) for number in range(2)]
     processes = [context.Process(target=work, args=one) for one in arguments]
     for process in processes:
         process.start()
