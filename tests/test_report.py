@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,10 @@ def test_a_plan() -> None:
     assert report.data["nodes_refit"] == 2
     assert report.data["fenced"] == [0, 1, 4]
     assert "To forget: 6 samples in 1 shard (0 emptied)." in report.text
-    assert "40 samples refitted (30 distinct), 1,200 passes, about unknown" in report.text
+    assert report.text.endswith("40 samples refitted (30 distinct), 1,200 passes.")
+    timed = Report.of_plan(replace(plan, predicted_seconds=3.0))
+    assert timed.text.endswith("1,200 passes, about 3.00 s.")
+    assert "Work" not in Report.of_plan(replace(plan, refit=())).text
 
 
 def test_an_evaluation_says_what_it_left_out() -> None:

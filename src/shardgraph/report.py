@@ -162,10 +162,14 @@ class Report:
             f"({len(plan.emptied)} emptied).",
             f"Nodes to refit: {len(plan.refit)} ({some(plan.refit)}); to drop: "
             f"{len(plan.dropped)}; to subtract from: {len(plan.subtract)}.",
-            f"Work: {count(plan.samples_refit, 'sample')} refitted "
-            f"({plan.distinct_samples:,} distinct), {plan.passes:,} passes, "
-            f"about {duration(plan.predicted_seconds)}.",
         ]
+        if plan.refit:
+            forecast = plan.predicted_seconds
+            lines.append(
+                f"Work: {count(plan.samples_refit, 'sample')} refitted "
+                f"({plan.distinct_samples:,} distinct), {plan.passes:,} passes"
+                + ("." if forecast is None else f", about {duration(forecast)}.")
+            )
         if plan.tuning_samples:
             lines.append(f"Heads to tune anew on {count(plan.tuning_samples, 'sample')}.")
         return cls(data, "\n".join(lines))

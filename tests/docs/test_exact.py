@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +74,44 @@ def test_every_place_that_the_page_names_exists() -> None:
     for file, name in places:
         source = (ROOT / "src" / "shardgraph" / file).read_text()
         assert re.search(rf"^ *def {name}\(", source, re.M), f"{file} has no {name}"
+
+
+def figures(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+    return found
+
+
+def cell(row: dict[str, Any]) -> str:
+    low, high = row["auc_interval_95"]
+    return f"{row['auc']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def test_the_figures_of_the_statistical_check_are_those_measured() -> None:
+    record = figures("membership")
+    kinds = [record["results"][kind] for kind in ("nodes that read", "nodes that tally")]
+    for attacker in ("answers", "open store"):
+        found = [kind["memorised most"][attacker] for kind in kinds]
+        rows = {
+            "members, never forgotten": [each["members"] for each in found],
+            "forgotten, every node left stale": [
+                each["leaks"][max(each["leaks"], key=int)] for each in found
+            ],
+            "forgotten, one node left stale": [each["leaks"]["1"] for each in found],
+            "**forgotten**": [each["forgotten"] for each in found],
+        }
+        for name, measured in rows.items():
+            line = f"| {attacker} | {name} | {cell(measured[0])} | {cell(measured[1])} |"
+            assert line in PAGE, line
+    config = record["config"]
+    told = f"{config['shadows']} shadow models and {config['targets']} stores of each kind"
+    assert told in " ".join(PAGE.split())
+
+
+def test_the_figures_of_the_histories_are_those_measured() -> None:
+    found = figures("histories")["results"]
+    told = (
+        f"{found['histories']} random histories of {found['steps_in_all']:,} steps on real "
+        f"photographs, {found['files_compared']:,} files compared with those of fits from scratch "
+        f"in other processes: {len(found['mismatches'])} differences"
+    )
+    assert told in " ".join(PAGE.split())

@@ -8,9 +8,12 @@
 
 Signatures are Ed25519 (RFC 8032) over a purpose, a zero byte and canonical JSON. The commitment is
 a hash of 32 random bytes, the *opening*, which only the store and the receipt hold. So the ledger
-can be shown to anyone: what it says of a request can be linked to a person only by those to whom
-the receipt was given. No statement holds a name, path, label, count or content hash, nor a time:
-the day of the head says when the newest entry was made, and the order of entries says the rest.
+can be shown to anyone: only those to whom the receipt was given can show whose request an entry is
+about. No statement holds a name, path, label, count or content hash, nor a time: the day of the
+head says when the newest entry was made, and the order of entries says the rest.
+
+Not guaranteed: that nothing can be guessed. Numbers of nodes tell the shards apart, and whoever
+knows the store's seed can work out the shard of a name and rule entries out.
 """
 
 from __future__ import annotations
