@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import re
@@ -16,7 +15,8 @@ import pytest
 from PIL import Image
 
 from shardgraph import cli
-from shardgraph.activations import selftest
+from shardgraph.activations.open import open_backbone
+from shardgraph.forgetting import machine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guide" / "exact.md").read_text()
@@ -35,9 +35,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows.append(f"{path.name},label-{number % 3},{owner},web")
     (tmp_path / "photos.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        selftest, "batch_is_safe", functools.cache(selftest.batch_is_safe)
-    )  # once for both fits
+    tried = machine.check_batches(open_backbone())
+    monkeypatch.setattr(machine, "check_batches", lambda _: tried)  # once for both fits
     return tmp_path
 
 
