@@ -1,6 +1,6 @@
 """Random histories on real activations: after each, every file against a fit from scratch.
 
-    python benchmarks/histories.py [--data cub100] [--histories 200] [--samples 120] [--steps 6]
+    python benchmarks/histories.py [--data cub100] [--histories 200] [--samples 100] [--steps 6]
 
 A history fits three quarters of a random choice of the training images, then takes random steps:
 forget one sample, twelve at once, an owner, most of a source, all that is left of a class, the
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ SOURCES = ("licensed", "web", "archive")
 STEPS = ("one", "several", "owner", "source", "class", "surest", "shard", "add", "add", "reopen")
 MOST_OF_SOURCE = 30
 FITS_PER_PROCESS = 10
+ARRAYS = "activations.npy"
 SMALL = {"heads": 8, "value_width": 16}
 KINDS: dict[str, dict[str, Any]] = {
     "isolated": {"shards": 8, "graph": "isolated"},
@@ -91,6 +93,18 @@ class Fresh:
 
 
 @dataclass
+class Lived:
+    """How one history ended."""
+
+    number: int
+    kind: str
+    steps: list[str]
+    path: Path
+    digest: str
+    told: Fresh
+
+
+@dataclass
 class World:
     """The samples of one history: drawn rows of the data, and which of them are live."""
 
@@ -114,25 +128,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
     parser.add_argument("--histories", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=120)
+    parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="histories lived side by side")
     parser.add_argument("--first", type=int, default=0, help="number of the first history")
     options = parser.parse_args()
     tokens, labels, ids = activations(data_folder() / options.data / "train")
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["histories"])
     started = time.perf_counter()
-    numbers = range(options.first, options.first + options.histories)
     with (
-        ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=FITS_PER_PROCESS) as pool,
-        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(
+            options.jobs, mp_context=multiprocessing.get_context("spawn")
+        ) as livers,
+        ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=FITS_PER_PROCESS) as fitters,
+        tempfile.TemporaryDirectory() as name,
     ):
-        arrays = Path(folder) / "activations.npy"
-        np.save(arrays, tokens)
+        folder = Path(name)
+        np.save(folder / ARRAYS, tokens)
+        waiting = [
+            livers.submit(live, number, folder, labels, ids, options)
+            for number in range(options.first, options.first + options.histories)
+        ]
         found = []
-        for number in numbers:
-            found.append(history(number, (arrays, tokens, labels, ids), options, pool))
+        for lived in waiting:
+            found.append(compared(lived.result(), fitters))
             print(found[-1], flush=True)
     results = summary(found) | {"seconds": time.perf_counter() - started}
     print(record("histories", vars(options), results).read_text())
@@ -155,45 +176,51 @@ def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def history(
-    number: int, data: Any, options: argparse.Namespace, pool: ProcessPoolExecutor
-) -> dict[str, Any]:
-    """Live one history, have its end fitted afresh elsewhere, and compare."""
+def live(
+    number: int, folder: Path, labels: list[str], ids: list[str], options: argparse.Namespace
+) -> Lived:
+    """Live one history; where its store lies, and what a fit from scratch must be told."""
     choose = random.Random(number)
     kind = sorted(KINDS)[number % len(KINDS)]
     settings = FitSettings(**KINDS[kind], epochs=options.epochs, seed=number)
-    arrays, *given = data
-    world = drawn(choose, *given, options.samples)
-    with tempfile.TemporaryDirectory() as folder:
-        lived, fresh = Path(folder) / "lived", Path(folder) / "another" / "place" / "fresh"
-        fresh.parent.mkdir(parents=True)
-        model, _ = SafeModel.fit(world.dataset(sorted(world.live)), lived, settings)
-        steps = []
-        for _ in range(options.steps):
-            steps.append(choose.choice(STEPS))
-            model = step(steps[-1], model, world, choose)
-        with model:
-            digest = model.store.digest()
-        rows = sorted(world.live, reverse=True)
-        told = Fresh(
-            arrays,
-            rows,
-            [world.labels[row] for row in rows],
-            [world.names[row] for row in rows],
-            settings,
-            fresh,
-        )
-        other_digest, process = pool.submit(fit_afresh, told).result()
-        one, two = files(lived), files(fresh)
+    tokens = np.load(folder / ARRAYS, mmap_mode="r")
+    world = drawn(choose, tokens, labels, ids, options.samples)
+    path = folder / f"lived-{number}"
+    model, _ = SafeModel.fit(world.dataset(sorted(world.live)), path, settings)
+    steps = []
+    for _ in range(options.steps):
+        steps.append(choose.choice(STEPS))
+        model = step(steps[-1], model, world, choose)
+    with model:
+        digest = model.store.digest()
+    rows = sorted(world.live, reverse=True)
+    told = Fresh(
+        folder / ARRAYS,
+        rows,
+        [world.labels[row] for row in rows],
+        [world.names[row] for row in rows],
+        settings,
+        folder / "another" / f"place-{number}" / "fresh",
+    )
+    return Lived(number, kind, steps, path, digest, told)
+
+
+def compared(lived: Lived, fitters: ProcessPoolExecutor) -> dict[str, Any]:
+    """Have the end of a history fitted afresh, and compare; both stores are removed."""
+    lived.told.place.parent.mkdir(parents=True)
+    digest, process = fitters.submit(fit_afresh, lived.told).result()
+    one, two = files(lived.path), files(lived.told.place)
     different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+    shutil.rmtree(lived.path)
+    shutil.rmtree(lived.told.place)
     return {
-        "history": number,
-        "kind": kind,
+        "history": lived.number,
+        "kind": lived.kind,
         "bytes": sum(map(len, two.values())),
         "files": len(two),
         "process": process,
-        "steps": steps,
-        "different": different or ([] if digest == other_digest else ["digest"]),
+        "steps": lived.steps,
+        "different": different or ([] if digest == lived.digest else ["digest"]),
     }
 
 

@@ -153,7 +153,13 @@ def measure(kind: str, world: World, shadows: int, targets: int) -> dict[str, An
     everyone = np.ones(len(world), bool)
     for group, kept in (("memorised most", chosen), ("all", everyone)):
         result[group] = {
-            attacker: compared(scores_of(attacker, world, learnt, sure), roles, kept, LEAKS[kind])
+            attacker: compared(
+                scores_of(attacker, world, learnt, sure),
+                roles,
+                kept,
+                LEAKS[kind],
+                curves=kept is chosen,
+            )
             for attacker in ("answers", "open store")
         }
     return result
@@ -226,14 +232,21 @@ def scores_of(attacker: str, world: World, learnt: Shadows, sure: list[np.ndarra
 
 
 def compared(
-    scores: np.ndarray, roles: np.ndarray, kept: np.ndarray, leaks: tuple[int, ...]
+    scores: np.ndarray,
+    roles: np.ndarray,
+    kept: np.ndarray,
+    leaks: tuple[int, ...],
+    *,
+    curves: bool,
 ) -> dict[str, Any]:
     """Each group against those that were never there."""
 
     def against_never(values: np.ndarray, role: int) -> dict[str, Any]:
         counted = ((roles == role) | (roles == NEVER)) & kept
         found = separation(values, roles == role, counted, rounds=ROUNDS, seed=SEED)
-        return found | {"curve": curve(values[counted], (roles == role)[counted])}
+        return found | (
+            {"curve": curve(values[counted], (roles == role)[counted])} if curves else {}
+        )
 
     return {
         "members": against_never(scores[0], MEMBER),
@@ -274,13 +287,13 @@ def table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """For each kind of node: curves of the most memorised samples, and area by leak."""
+    """For each kind of node: what the answers tell of the samples memorised most, and by leak."""
     mpl.rcParams["svg.hashsalt"] = "shardgraph"
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
     styles = {"nodes that read": "#b85608", "nodes that tally": "#3d5878"}
     for kind, colour in styles.items():
-        found = results[kind]["memorised most"]["open store"]
+        found = results[kind]["memorised most"]["answers"]
         most = str(max(int(count) for count in found["leaks"]))
         for name, row, dash in (
             ("members", found["members"], ":"),
