@@ -2,8 +2,9 @@
 
     python benchmarks/store.py [--stride N] [--only a,b]
 
-A sweep is a program of its own; see there what it does. With planted faults each must find
-something: those runs are recorded beside the others.
+A sweep is a program of its own; see there what it does. With planted faults each should find
+something: those runs are recorded beside the others. On ext4 the last of them finds nothing, since the
+next sync of any file commits names with it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ POWER_FAULTS = (
     "the names of blobs are not synced",
 )
 KILL_FAULTS = (
-    ("a generation is published before its blobs are there", "kill after", "forget"),
+    ("a generation is published before its blobs are there", "kill after", "add"),
     ("superseded files are erased before the pointer moves", "kill after", "forget"),
     ("a sync that failed is tried again", "EIO", "add"),
 )

@@ -18,12 +18,12 @@ def test_a_spread_of_calls_is_struck_in_every_way(library, place, sweep, figure)
 @pytest.mark.parametrize(
     ("fault", "kind", "action"),
     [
-        ("a generation is published before its blobs are there", "kill after", "forget"),
+        ("a generation is published before its blobs are there", "kill after", "add"),
         ("superseded files are erased before the pointer moves", "kill after", "forget"),
         ("a sync that failed is tried again", "EIO", "add"),
     ],
 )
 def test_the_sweep_can_fail(library, place, sweep, fault, kind, action) -> None:
-    arguments = ("--stride", 4, "--kinds", kind, "--actions", action)
+    arguments = ("--stride", 5, "--kinds", kind, "--actions", action)
     found = sweep("kill", library, place / "sweep", *arguments, "--fault", fault)
     assert found["wrong"] > 0

@@ -16,7 +16,7 @@ def _power_can_be_cut() -> None:
 
 @pytest.mark.usefixtures("_power_can_be_cut")
 def test_a_spread_of_power_cuts_loses_nothing(library, place, sweep, figure) -> None:
-    found = sweep("power", library, place / "sweep", "--stride", 30)
+    found = sweep("power", library, place / "sweep", "--stride", 45)
     assert found["wrong"] == 0, found["first_wrong"]
     assert found["trials"] > 12
     figure(f"power cuts: {found['trials']}, nothing lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def test_no_pattern_of_the_forgotten_is_found(place, sweep, figure) -> None:
-    found = sweep("residue", place, "--forgets", 60)
+    found = sweep("residue", place, "--forgets", 40)
     assert found["left"] == 0, found["first_left"]
     assert found["live_are_found"]
     figure(f"residue: {found['forgets']} forgets, {found['searches_for_a_pattern']} searches")
