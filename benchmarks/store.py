@@ -3,8 +3,8 @@
     python benchmarks/store.py [--stride N] [--only a,b]
 
 A sweep is a program of its own; see there what it does. With planted faults each should find
-something: those runs are recorded beside the others. On ext4 the last of them finds nothing, since the
-next sync of any file commits names with it.
+something: those runs are recorded beside the others. On ext4 the last of them finds nothing, since
+the next sync of any file commits names with it.
 """
 
 from __future__ import annotations
