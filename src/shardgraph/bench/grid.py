@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -41,12 +42,11 @@ def run_grid(data: BenchData, config: BenchConfig, out: Path, progress: Progress
     tuned = Tuned(**tuning["results"]["tuned"])
     found = [tuning]
     wanted = list(_cells(data, config, tuned, about))
-    memory, of_seed = Memory(), None
+    memories = {cell.config["seed"]: Memory() for cell in wanted}
     for number, cell in enumerate(wanted):
         record = records.find(cell.config)
         if record is None:
-            if cell.config["seed"] != of_seed:
-                memory, of_seed = Memory(), cell.config["seed"]
+            memory = memories[cell.config["seed"]]
             record = records.keep(cell.config, cell.run(memory=memory))
         found.append(record)
         progress(f"comparing on {data.name}", number + 1, len(wanted), "cells")
@@ -83,14 +83,12 @@ def _cells(data: BenchData, config: BenchConfig, tuned: Tuned, about: Record) ->
         measure = partial(run, data, spec, tuned, seed, **how)
         return _Cell({**about, **decided, **named, **how}, measure)
 
-    for seed in config.seeds:
-        for spec in config.methods:
-            if spec.seeded or seed == config.seeds[0]:
-                yield cell("compare", spec, seed, cells.compare, **limits)
+    for spec in config.methods:
+        for seed in config.seeds if spec.seeded else config.seeds[:1]:
+            yield cell("compare", spec, seed, cells.compare, **limits)
+    how = {"checkpoints": list(streams.checkpoints), "sources": streams.sources, **limits}
+    for spec, order in itertools.product(streams.methods, streams.orders):
+        for seed in config.seeds if streams.seeds is None else streams.seeds:
+            yield cell("stream", spec, seed, cells.stream, order=order, **how)
     for spec in config.latency:
         yield cell("latency", spec, config.seeds[0], cells.latency)
-    for seed in config.seeds if streams.seeds is None else streams.seeds:
-        for order in streams.orders:
-            how = {"checkpoints": list(streams.checkpoints), "sources": streams.sources, **limits}
-            for spec in streams.methods:
-                yield cell("stream", spec, seed, cells.stream, order=order, **how)
