@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shardgraph.activations.backbone import Precomputed
-from shardgraph.bench.data import BenchData, accuracy, cache_name, load, open_parts
+from shardgraph.bench.data import BenchData, accuracy, cache_name, fewer_tokens, load, open_parts
 from shardgraph.bench.streams import deletion_order, request_rows
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.errors import DataError, UsageError
@@ -75,6 +75,16 @@ def test_activations_are_encoded_once(folder: Path, tmp_path: Path) -> None:
     assert first.train.tokens[1].max() == 40
     assert first.test.tokens[1].max() == 42
     assert (first.name, first.encoder) == ("set", "tiny:all")
+
+
+def test_fewer_tokens_are_means_of_neighbours() -> None:
+    tokens = np.arange(2 * 17 * 1, dtype=np.float16).reshape(2, 17, 1)
+    found = fewer_tokens(tokens, 2)
+    assert found.shape == (2, 5, 1)
+    assert found[0, :, 0].tolist() == [0, 3.5, 5.5, 11.5, 13.5]
+    assert fewer_tokens(tokens, 1) is tokens
+    with pytest.raises(UsageError):
+        fewer_tokens(tokens, 3)
 
 
 def test_the_name_of_a_cache_covers_what_decides_it() -> None:

@@ -35,6 +35,14 @@ from shardgraph.report import Report, count, progress_bar
     "--backbone", default="efficientnet-lite0", show_default=True, help="The frozen encoder."
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
+@click.option(
+    "--average-tokens",
+    "block",
+    type=int,
+    default=1,
+    metavar="P",
+    help="Average tokens over P x P places: many tokens make every method slow.",
+)
 @json_option
 def bench(
     data: tuple[str, ...],
@@ -46,6 +54,7 @@ def bench(
     seeds: int | None,
     backbone: str,
     layer: str | None,
+    block: int,
     as_json: bool,
 ) -> None:
     """Compare methods on DATA: accuracy against what forgetting takes.
@@ -64,7 +73,9 @@ def bench(
 
     wanted = configured(data, quick=quick, config=config, methods=methods, seeds=seeds, test=test)
     with progress_bar() as progress:
-        outcome = bench_all(wanted, out, backbone=backbone, layer=layer, progress=progress)
+        outcome = bench_all(
+            wanted, out, backbone=backbone, layer=layer, block=block, progress=progress
+        )
     text = (
         f"{count(outcome.cells, 'cell')} in {out / 'results.json'}; tables in "
         f"{out / 'results.md'}; {count(len(outcome.pictures), 'picture')} in {out / 'plots'}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from shardgraph.activations.encode import Encoded, encode
 from shardgraph.activations.selftest import check_batches
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset, Sample
-from shardgraph.errors import DataError
+from shardgraph.errors import DataError, UsageError
 from shardgraph.files import make_directory, rename, temporary_name
 from shardgraph.forgetting.progress import Progress
 from shardgraph.identity import SourceName, derived_seed, digest_json
@@ -124,24 +125,61 @@ def open_parts(spec: str, test: Path | None) -> tuple[str, dict[str, Dataset]]:
 
 
 def load(
-    spec: str, backbone: Backbone, cache: Path, progress: Progress, test: Path | None = None
+    spec: str,
+    backbone: Backbone,
+    cache: Path,
+    progress: Progress,
+    test: Path | None = None,
+    block: int = 1,
 ) -> BenchData:
     """A data set with its activations, encoded now or taken from ``cache``.
 
+    With ``block`` above 1 the tokens of neighbouring places are averaged (`fewer_tokens`).
+
     Raises:
+        UsageError: the tokens are no square grid that divides into such blocks.
         DataError: as `open_parts` says, or a training label has no sample in common with the test.
         BadFileError: a file cannot be read as an image.
     """
     name, datasets = open_parts(spec, test)
-    parts = {
-        part: Part(tuple(dataset.samples), _activations(dataset, backbone, cache, progress))
-        for part, dataset in datasets.items()
-    }
+    parts = {}
+    for part, dataset in datasets.items():
+        tokens = _activations(dataset, backbone, cache, progress)
+        parts[part] = Part(tuple(dataset.samples), fewer_tokens(tokens, block))
     encoder = f"{backbone.name}:{backbone.layer}"
+    if block > 1:
+        encoder += f", tokens averaged {block} x {block}"
     data = BenchData(name, encoder, parts["train"], parts["test"], parts.get("val"))
     if not set(data.classes) & set(data.test.labels):
         raise DataError(f"No class of {name} is in both training and test data.")
     return data
+
+
+def fewer_tokens(tokens: np.ndarray, block: int) -> np.ndarray:
+    """Activations with the tokens of each ``block`` x ``block`` places averaged.
+
+    Of T tokens the last s * s, s being the largest integer that fits, are taken for a square grid,
+    row by row; those before them (a class token) stay as they are. The result is float16.
+
+    Raises:
+        UsageError: s is not a multiple of ``block``.
+    """
+    if block == 1:
+        return tokens
+    count, length, width = tokens.shape
+    side = math.isqrt(length)
+    if block < 1 or side % block:
+        raise UsageError(
+            f"A grid of {side} x {side} tokens does not divide into blocks of {block}.",
+            advice=f"Use a number that divides {side}.",
+        )
+    ahead, fewer = length - side * side, side // block
+    found = np.empty((count, ahead + fewer * fewer, width), np.float16)
+    found[:, :ahead] = tokens[:, :ahead]
+    for row in range(count):
+        grid = tokens[row, ahead:].reshape(fewer, block, fewer, block, width)
+        found[row, ahead:] = grid.mean(axis=(1, 3), dtype=np.float32).reshape(-1, width)
+    return found
 
 
 def cache_name(dataset: Dataset, backbone: Backbone) -> str:

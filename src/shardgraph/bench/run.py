@@ -66,7 +66,13 @@ def configured(
 
 
 def bench_all(
-    wanted: Wanted, out: Path, *, backbone: str, layer: str | None, progress: Progress
+    wanted: Wanted,
+    out: Path,
+    *,
+    backbone: str,
+    layer: str | None,
+    progress: Progress,
+    block: int = 1,
 ) -> Outcome:
     """Run what is wanted and write ``results.json``, ``results.md`` and ``plots/`` below ``out``.
 
@@ -76,7 +82,7 @@ def bench_all(
     encoder = open_backbone(backbone, layer)
     records: list[dict[str, Any]] = []
     for spec in wanted.data:
-        data = load(spec, encoder, out / "activations", progress, wanted.test)
+        data = load(spec, encoder, out / "activations", progress, wanted.test, block)
         records += run_grid(data, wanted.config, out, progress)
     return publish(records, out)
 
