@@ -35,7 +35,7 @@ class Tuned:
     Attributes:
         adapter: recipe settings of adapters, by the share of the data that a node reads, as text:
             "16" stands for a sixteenth.
-        vote: how isolated shards are combined, by number of shards.
+        vote: how nodes without tallies are combined, by the share of the data that each reads.
         families: settings of every other family, by its name.
     """
 
@@ -47,9 +47,9 @@ class Tuned:
         """The recipe for nodes that read one of ``parts`` parts of the data."""
         return Recipe.from_json(self.adapter[_nearest(self.adapter, parts)])
 
-    def vote_of(self, shards: int) -> str:
-        """How so many isolated shards are combined."""
-        return self.vote[_nearest(self.vote, shards)]
+    def vote_of(self, parts: int) -> str:
+        """How nodes that each read one of ``parts`` parts are combined."""
+        return self.vote[_nearest(self.vote, parts)]
 
     def of(self, family: str) -> dict[str, Any]:
         """The settings of a family; those of `DEFAULTS` where nothing was tuned."""
@@ -89,7 +89,7 @@ class Spec:
         representation: of nodes that tally.
         slices: per shard.
         sequences: of slices, for ``s3t``.
-        vote: how isolated shards are combined, in place of what tuning chose.
+        vote: how nodes without tallies are combined, in place of what tuning chose.
         tally: further settings of nodes that tally.
     """
 
@@ -165,11 +165,15 @@ Builder = Callable[[Spec, Tuned, int, Memory | None], Method]
 def _sharded(
     graph: ShardGraph, spec: Spec, tuned: Tuned, seed: int, memory: Memory | None, vote: str
 ) -> Sharded:
-    reading = [len(node.reads) for node in graph.nodes if node.reads]
-    parts = graph.shards / (sum(reading) / len(reading)) if reading else 1.0
     tally = TallyRecipe.from_json({"representation": spec.representation, **spec.tally})
-    settings = Settings(tuned.recipe(parts), tally)
+    settings = Settings(tuned.recipe(_parts(graph)), tally)
     return Sharded(FitSetting(graph, settings, seed), vote, memory)
+
+
+def _parts(graph: ShardGraph) -> float:
+    """How many times what a node reads, on average, is in the data."""
+    reading = [len(node.reads) for node in graph.nodes if node.reads]
+    return graph.shards / (sum(reading) / len(reading)) if reading else 1.0
 
 
 def _unsharded(spec: Spec, tuned: Tuned, seed: int, memory: Memory | None) -> Method:
@@ -187,7 +191,8 @@ def _safe(spec: Spec, tuned: Tuned, seed: int, memory: Memory | None) -> Method:
     safe = () if spec.safe_source is None else (spec.safe_source,)
     graph = parse(spec.graph, spec.shards, seed=seed, safe_sources=safe)
     if spec.tallies == "none":
-        return _sharded(graph, spec, tuned, seed, None, "combine")
+        vote = spec.vote or tuned.vote_of(round(_parts(graph)))
+        return _sharded(graph, spec, tuned, seed, None, vote)
     if spec.nodes is not None:
         graph = _first_nodes(graph, spec.nodes)
     return _sharded(graph.with_tallies(spec.tallies), spec, tuned, seed, memory, "combine")
