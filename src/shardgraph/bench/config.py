@@ -46,6 +46,8 @@ class BenchConfig:
         seeds: every seeded method is fitted with each.
         requests: single deletions measured per fit, at most.
         request_seconds: no further deletion is measured after so many processor seconds.
+        uneven_requests: deletions measured, whatever they take, where a few cost far more than
+            the others: a hub, or a graph in which some shards are read and most only tallied.
         tuning: settings to choose from, see `shardgraph.bench.tuning`.
         methods: what is compared.
         streams: long streams of deletions.
@@ -55,6 +57,7 @@ class BenchConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     requests: int = 3
     request_seconds: float = 10.0
+    uneven_requests: int = 16
     tuning: dict[str, Any] = field(default_factory=dict)
     methods: tuple[Spec, ...] = ()
     streams: Streams = field(default_factory=Streams)
