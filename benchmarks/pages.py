@@ -29,7 +29,7 @@ SHORT = (
     "SISA, 16 shards",
     "SISA, 64 shards",
     "ProtoSISA, 16 shards",
-    "S3T policy, 16 shards x 4 slices †",
+    "S3T policy, 16 shards x 4 slices",
     "SAFE cliques:2, 16 shards",
     "SAFE isolated + tallies of all, trained, 4 shards",
     "SAFE isolated, 16 nodes + tallies of all-but:8, discriminant, 64 shards",

@@ -16,7 +16,14 @@ import shardgraph
 from shardgraph import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/guide/*.md"), ROOT / "docs" / "glossary.md"])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob("docs/guide/*.md"),
+        ROOT / "docs" / "glossary.md",
+        ROOT / "docs" / "results.md",
+    ]
+)
 
 
 def page_name(path: Path) -> str:

@@ -87,21 +87,28 @@ def save(canvas: Canvas, stem: Path) -> list[Path]:
 
 
 def by_shards(found: Sequence[Row], title: str) -> Canvas:
-    """Accuracy by number of shards; methods without shards are level lines."""
+    """Accuracy by number of shards; methods without shards are level lines.
+
+    Of graphs with tallies the best preset at each number of shards is drawn.
+    """
     canvas, (axes,) = _canvas(f"Accuracy by number of shards: {title}", 1)
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in found:
         if row.spec.family in ("sisa", "sisa-sliced", "proto-sisa", "s3t", "safe", "safe-tallies"):
             lines.setdefault((row.group, _line_name(row)), []).append(row)
     for (group, name), line in lines.items():
-        line.sort(key=lambda row: row.spec.shards)
+        line = _best_by_shards(line)
         colour, marker = STYLES[group]
+        closed_form = line[0].spec.representation == "discriminant"
+        hollow = group == "SAFE + tallies" and closed_form
         axes.errorbar(
             [row.spec.shards for row in line],
             [100 * row.accuracy.mean for row in line],
             yerr=[100 * row.accuracy.half for row in line],
             color=colour,
             marker=marker,
+            fillstyle="none" if hollow else "full",
+            linestyle="--" if hollow else "-",
             markersize=7,
             capsize=2,
             linewidth=1.6 if len(line) > 1 else 0,
@@ -356,10 +363,19 @@ def _line_name(row: Row) -> str:
     """What a line of `by_shards` is called: the title without the number of shards."""
     spec = row.spec
     if spec.family == "safe-tallies":
-        return f"SAFE {spec.graph} + tallies of {spec.tallies}, {spec.representation}"
+        return f"SAFE {spec.graph} + tallies, {spec.representation}"
     if spec.family == "safe":
         return f"SAFE {spec.graph}"
     return row.group + (f", {spec.vote} vote" if spec.vote else "")
+
+
+def _best_by_shards(line: Sequence[Row]) -> list[Row]:
+    best: dict[int, Row] = {}
+    for row in line:
+        held = best.get(row.spec.shards)
+        if held is None or row.accuracy.mean > held.accuracy.mean:
+            best[row.spec.shards] = row
+    return [best[shards] for shards in sorted(best)]
 
 
 def _low(found: Sequence[Row]) -> float:

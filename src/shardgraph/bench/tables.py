@@ -97,7 +97,8 @@ def short(records: Sequence[Record], titles: Sequence[str]) -> str:
         head += [f"{data}, {encoder.partition(':')[0]}: accuracy, %", "passes", "ms"]
     lines = []
     for title in titles:
-        line = [title]
+        known = [row for at in found.values() if (row := at.get(title)) is not None]
+        line = [_marked(known[0]) if known else title]
         for of_title in found.values():
             row = of_title.get(title)
             if row is None:
