@@ -324,9 +324,9 @@ def _(patch: Patch) -> None:
 @fault("nodes of one stack share the order of the first")
 def _(patch: Patch) -> None:
     def shared(real: Any, self: Any, epoch: int) -> None:
+        own, first = self._nodes, self._nodes[0].job
+        self._nodes = [replace(node, job=replace(node.job, seed=first.seed)) for node in own]
         real(self, epoch)
-        sizes = {len(node.targets) for node in self._nodes}
-        if len(sizes) == 1:
-            self._dealt = [self._dealt[0]] * len(self._nodes)
+        self._nodes = own
 
     wrap(patch, train._Batches, "shuffle", shared)

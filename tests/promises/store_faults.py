@@ -8,6 +8,7 @@ from typing import Any
 from faults import Patch, fault, wrap
 
 from shardgraph import files, model
+from shardgraph.activations import blob, journal
 from shardgraph.errors import StoreError
 from shardgraph.forgetting import carry_out
 from shardgraph.forgetting.plan import Plan
@@ -163,7 +164,8 @@ def _(patch: Patch) -> None:
         except StoreError:
             real(*given)
 
-    wrap(patch, files, "sync_descriptor", stubborn)
+    for module in (files, blob, journal):
+        wrap(patch, module, "sync_descriptor", stubborn)
 
 
 @fault("a start does not look for unfinished requests")
