@@ -136,7 +136,7 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
     own_mean = moment / counts
     toward = (own_mean - mean) * (counts / (counts + rule.prior_count))
     if trace == 0:
-        return _head(tally, torch.zeros_like(toward), mean, toward)
+        return _head(tally, torch.zeros_like(toward), torch.zeros_like(counts))
     scatter.sub_(moment.T @ own_mean)
     scatter.diagonal().add_(rule.shrinkage * trace / tally.features)
     factor, failed = torch.linalg.cholesky_ex(scatter)
@@ -147,14 +147,13 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
         )
     halfway = torch.linalg.solve_triangular(factor, toward.T, upper=False)
     weight = torch.linalg.solve_triangular(factor.T, halfway, upper=True).T
-    distance = float((weight * toward).sum(dim=1).mean())
+    squared = (weight * toward).sum(dim=1, keepdim=True)  # of the way from the mean to a class
+    distance = float(squared.mean())
     gain = rule.spread / distance if distance > 0 else 0.0
-    return _head(tally, weight * gain, mean, toward)
+    bias = weight @ mean.T + squared / 2
+    return _head(tally, weight * gain, -gain * bias)
 
 
-def _head(
-    tally: Tally, weight: torch.Tensor, mean: torch.Tensor, toward: torch.Tensor
-) -> ClosedFormHead:
-    bias = -(weight * (mean + toward / 2)).sum(dim=1, keepdim=True)
-    columns = weight.T.to(torch.float32).contiguous().numpy()
+def _head(tally: Tally, weight: torch.Tensor, bias: torch.Tensor) -> ClosedFormHead:
+    columns = weight.to(torch.float32).T.contiguous().numpy()
     return ClosedFormHead(tally.classes, columns, bias.T.to(torch.float32).contiguous().numpy())
