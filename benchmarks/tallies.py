@@ -8,9 +8,10 @@ ensembled (a complete graph of four); every adapter by itself at the largest num
 on mean-pooled activations, its strength chosen by leave-one-out on the training set.
 
 ``frontier`` goes from no reads at all to no sharding: reads of a tenth, a quarter and a half of the
-data by cliques, hub and ring, tallies of everything, with nodes of the default kind. Its cost is that of one request of a random
-sample: ``adapter_work`` and ``distinct_samples`` as the plan counts them (`shardgraph.graph.cost`),
-and the processor seconds of one request, of all threads, from the call to the receipt.
+data by cliques, hub and ring, tallies of everything, with nodes of the default kind. Its cost is
+that of one request of a random sample: ``adapter_work`` and ``distinct_samples`` as the plan counts
+them (`shardgraph.graph.cost`), and the processor seconds of one request, of all threads, from the
+call to the receipt.
 """
 
 from __future__ import annotations
