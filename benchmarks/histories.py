@@ -5,7 +5,8 @@
 A history fits three quarters of a random choice of the training images, then takes random steps:
 forget one sample, twelve at once, an owner, most of a source, all that is left of a class, the
 sample that the model is surest of, a whole shard; add back some of what is gone; close the store
-and open it again. Owners and sources are synthetic, dealt out by position: the data has none.
+and open it again; a step with nothing to do is passed over. Owners and sources are synthetic, dealt
+out by position: the data has none.
 
 Then a process that never saw a history fits the live samples from scratch, in a directory of
 another name and depth, given in reversed order. Such a process is forked from a server that has

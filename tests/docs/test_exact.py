@@ -104,3 +104,13 @@ def test_the_figures_of_the_statistical_check_are_those_measured() -> None:
     config = record["config"]
     told = f"{config['shadows']} shadow models and {config['targets']} stores of each kind"
     assert told in " ".join(PAGE.split())
+
+
+def test_the_figures_of_the_histories_are_those_measured() -> None:
+    found = figures("histories")["results"]
+    told = (
+        f"{found['histories']} random histories of {found['steps_in_all']:,} steps on real "
+        f"photographs, {found['files_compared']:,} files compared with those of fits from scratch "
+        f"in other processes: {len(found['mismatches'])} differences"
+    )
+    assert told in " ".join(PAGE.split())
