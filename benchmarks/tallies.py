@@ -1,6 +1,7 @@
 """Tallies on real photographs: accuracy by shards and kinds, while fenced, and against the cost.
 
     python benchmarks/tallies.py --data cub100 [--shards 8 256] [--parts baselines tallied ...]
+                                 [--record tallies-cub100]
 
 Everything is fitted in one run on the same cached activations and scored on the test folder, which
 chooses nothing; the record is written anew after each part. Baselines: one unsharded adapter; four
@@ -8,10 +9,10 @@ ensembled (a complete graph of four); every adapter by itself at the largest num
 on mean-pooled activations, its strength chosen by leave-one-out on the training set.
 
 ``frontier`` goes from no reads at all to no sharding: reads of a tenth, a quarter and a half of the
-data by cliques, hub and ring, tallies of everything, with nodes of the default kind. Its cost is
-that of one request of a random sample: ``adapter_work`` and ``distinct_samples`` as the plan counts
-them (`shardgraph.graph.cost`), and the processor seconds of one request, of all threads, from the
-call to the receipt.
+data by cliques, hub and ring, tallies of everything, with nodes in closed form and with trained
+ones. Its cost is that of one request of a random sample: ``adapter_work`` and ``distinct_samples``
+as the plan counts them (`shardgraph.graph.cost`), and the processor seconds of one request, of all
+threads, from the call to the receipt.
 """
 
 from __future__ import annotations
@@ -54,17 +55,20 @@ def main() -> None:
     parser.add_argument("--data", default="cub100")
     parser.add_argument("--shards", type=int, nargs="+", default=[8, 256])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--kinds", nargs="+", default=KINDS[1:], help="of the frontier's nodes")
+    parser.add_argument("--record", help="its name; by default that of the data")
     options = parser.parse_args()
     folder = data_folder() / options.data
     bench = Bench(activations(folder / "train"), activations(folder / "test"))
     results = {}
     for part in options.parts:
-        results[part] = PARTS[part](bench, options.shards)
-        print(record(f"tallies-{options.data}", vars(options), results).read_text())
+        results[part] = PARTS[part](bench, options)
+        name = options.record or f"tallies-{options.data}"
+        print(record(name, vars(options), results).read_text())
 
 
-def baselines(bench: Bench, shards: Sequence[int]) -> dict[str, Any]:
-    most = max(shards)
+def baselines(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    most = max(options.shards)
     return {
         "ridge_on_pooled": bench.ridge(),
         "one_adapter": bench.run(FitSettings(shards=1, graph="isolated")),
@@ -73,14 +77,14 @@ def baselines(bench: Bench, shards: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def tallied(bench: Bench, shards: Sequence[int]) -> dict[str, Any]:
-    return {f"{count}_shards": bench.tallied(count) for count in shards}
+def tallied(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    return {f"{count}_shards": bench.tallied(count) for count in options.shards}
 
 
-def representations(bench: Bench, numbers: Sequence[int]) -> dict[str, Any]:
+def representations(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Kinds of nodes side by side, reading their own shard or a safe part of the data."""
     found = {}
-    shards = max(numbers)
+    shards = max(options.shards)
     safe = tuple(range(shards // 8))
     for where in ("own shard", "safe part"):
         mixed = [KINDS[node % len(KINDS)] for node in range(SIDE_BY_SIDE)]
@@ -99,13 +103,15 @@ def representations(bench: Bench, numbers: Sequence[int]) -> dict[str, Any]:
     return found
 
 
-def frontier(bench: Bench, _shards: Sequence[int]) -> dict[str, Any]:
+def frontier(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"nothing": {"tallied": bench.run(FitSettings(shards=20), forget=True)}}
     for level, graphs in FRONTIER.items():
-        found[level] = {
-            name: bench.run(FitSettings(shards=shards, graph=name, tallies="all"), forget=True)
-            for name, shards in graphs
-        }
+        found[level] = {}
+        for name, shards in graphs:
+            for kind in options.kinds:
+                tally = {"representation": kind}
+                settings = FitSettings(shards=shards, graph=name, tallies="all", tally=tally)
+                found[level][f"{name}, {kind}"] = bench.run(settings, forget=True)
     return found
 
 
