@@ -52,8 +52,8 @@ def test_evaluate_stores_nothing_and_counts_unknown_labels_as_wrong(model: SafeM
     evaluation = model.evaluate(data(), progress=lambda *event: seen.append(event))
     assert evaluation.accuracy > 0.9
     assert evaluation.samples == 40
-    assert seen[0] == ("encoding", 0, 40, "images")
-    assert seen[-1] == ("encoding", 40, 40, "images")
+    assert seen[0] == ("encoding", 0, 40, "activations")
+    assert seen[-1] == ("encoding", 40, 40, "activations")
     strange = ArrayDataset(np.zeros((2, 2, 4)), ["0", "moon"])
     assert model.evaluate(strange).unknown_labels == ("moon",)
     assert model.evaluate(strange).accuracy <= 0.5

@@ -35,7 +35,7 @@ _PATIENCE = 60.0
 @click.option("--stop", "stopping", is_flag=True, help="Stop the command that is at work on them.")
 @json_option
 def requests(store: Path, resuming: bool, stopping: bool, as_json: bool) -> None:
-    """List requests with state, age and deadline; stop and resume them.
+    """List requests with state and age; stop and resume them.
 
     A request is late when two thirds of its time have passed, and overdue after its deadline.
 

@@ -34,9 +34,9 @@ from shardgraph.store import HARMLESS, Store
 from sweeps.scenario import (
     FOUND,
     GONE,
-    SETTINGS,
     blobs,
     dataset,
+    fitted,
     marks,
     name,
     probe,
@@ -99,13 +99,13 @@ class CorruptionSweep:
 
     def _fit(self, called: str, numbers: object) -> object:
         path = self.folder / called
-        SafeModel.fit(dataset(numbers), path, SETTINGS)[0].close()  # type: ignore[arg-type]
+        fitted(dataset(numbers), path).close()
         return state_of(path)
 
     def _make(self) -> None:
         work = self.folder / "work"
         work.mkdir()
-        model, _ = SafeModel.fit(dataset(FOUND), work / "live", SETTINGS)
+        model = fitted(dataset(FOUND), work / "live")
         model.store.back_up(work / "backup")
         shutil.copytree(work, self.older)
         model.forget(request())

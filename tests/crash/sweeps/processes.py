@@ -32,7 +32,7 @@ from shardgraph.errors import StoreLockedError, UsageError
 from shardgraph.forgetting.request import ForgetRequest
 from shardgraph.model import SafeModel
 from sweeps.faulty import with_fault
-from sweeps.scenario import SETTINGS, dataset, name, probe
+from sweeps.scenario import dataset, fitted, name, probe
 
 _FITTED = 4
 """Generations that are compared with a fit from scratch."""
@@ -184,7 +184,7 @@ def unlike_a_fit(seen: list[Seen], folder: Path) -> tuple[int, int]:
     for number in sorted(live)[:: max(1, len(live) // _FITTED)][:_FITTED]:
         known = [numbers[one] for one in live[number]]
         path = folder / f"fit-{number}"
-        with SafeModel.fit(dataset(known), path, SETTINGS)[0] as model:
+        with fitted(dataset(known), path) as model:
             answer = model.answer(probe()).probabilities.tobytes().hex()
         compared += 1
         wrong += answer != whole[number]
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--fault", default="")
     given = parser.parse_args()
     path = given.folder / "store"
-    SafeModel.fit(dataset(range(_START)), path, SETTINGS)[0].close()
+    fitted(dataset(range(_START)), path).close()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     barrier = context.Barrier(2)

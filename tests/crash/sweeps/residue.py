@@ -25,9 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.forgetting.request import ForgetRequest
-from shardgraph.model import SafeModel
 from sweeps.faulty import with_fault
-from sweeps.scenario import SETTINGS, activation, name
+from sweeps.scenario import activation, fitted, name
 
 _PIECE = 8
 _LIVE = 60
@@ -79,7 +78,7 @@ class ResidueSweep:
         self.forgets = self.searched = self.bytes = 0
         self.found: list[str] = []
         self.path = folder / "store"
-        self.model, _ = SafeModel.fit(dataset(sorted(self.live)), self.path, SETTINGS)
+        self.model = fitted(dataset(sorted(self.live)), self.path)
 
     def round(self) -> None:
         """Forget one to three samples, or an owner, and look; now and then add others."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.errors import ShardgraphError, StoreMissingError, UsageError
@@ -41,8 +42,6 @@ SETTINGS = FitSettings(
 )
 ACTIONS = ("fit", "add", "forget", "compact", "recover", "restore")
 
-create.measure_speed = lambda store: None  # the forecast decides nothing and takes half the time
-
 
 def name(number: int) -> str:
     """The id of a sample: letters that occur nowhere else."""
@@ -54,6 +53,13 @@ def activation(number: int) -> np.ndarray:
     """The activation [T, D] of a sample, float16."""
     random = np.random.Generator(np.random.Philox([7, number]))
     return (random.standard_normal((TOKENS, WIDTH)) + number % 4).astype(np.float16)
+
+
+def fitted(data: ArrayDataset, path: Path) -> SafeModel:
+    """A store of samples, fitted without a forecast: it decides nothing and takes half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(create, "measure_speed", lambda store: None)
+        return SafeModel.fit(data, path, SETTINGS)[0]
 
 
 def dataset(numbers: Iterable[int]) -> ArrayDataset:
@@ -151,7 +157,7 @@ class Ground:
 
     def _fit(self, called: str, numbers: Iterable[int]) -> Path:
         path = self.folder / called
-        SafeModel.fit(dataset(numbers), path, SETTINGS)[0].close()
+        fitted(dataset(numbers), path).close()
         return path
 
     def _copy(self, source: str, called: str) -> Path:
@@ -181,7 +187,7 @@ def act(action: str, path: Path, tell: Tell) -> None:
     """Do one thing, and tell what has been acknowledged."""
     _tell_of(tell)
     if action == "fit":
-        SafeModel.fit(dataset(FOUND), path, SETTINGS)[0].close()
+        fitted(dataset(FOUND), path).close()
     elif action == "restore":
         restore_backup(path / "backup", path / "again", since=path / "live")
         SafeModel.open(path / "again", write=True).close()
@@ -273,7 +279,7 @@ def recover(action: str, path: Path) -> None:
         try:
             SafeModel.open(path, write=True).close()
         except StoreMissingError:
-            SafeModel.fit(dataset(FOUND), path, SETTINGS)[0].close()
+            fitted(dataset(FOUND), path).close()
     elif action == "restore":
         if not (path / "again").exists():
             restore_backup(path / "backup", path / "again", since=path / "live")
