@@ -198,3 +198,28 @@ def test_classes_that_nobody_knows_get_nothing() -> None:
     found = combine(_random_votes(known), known)
     assert (found[:, 2] == 0).all()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+def test_what_an_earlier_ensemble_stacked_is_taken_over_and_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [_node(number, CLASSES) for number in range(3 * ensemble.NEIGHBOURS)]
+    before = Ensemble(nodes, CLASSES)
+    renewed = [*nodes[:5], _node(99, CLASSES[:17]), *nodes[6:]]
+    renewed[5] = NodeWeights(5, "inca", renewed[5].classes, renewed[5].arrays)
+    stacked: list[int] = []
+    real = adapter.stack
+
+    def counting(kind: str, arrays: list) -> adapter.Adapter:
+        stacked.append(len(arrays))
+        return real(kind, arrays)
+
+    monkeypatch.setattr(adapter, "stack", counting)
+    after = Ensemble(renewed, CLASSES, like=before)
+    assert sum(stacked) == ensemble.NEIGHBOURS
+    anew = Ensemble(renewed, CLASSES).node_probabilities(_tokens())
+    assert after.node_probabilities(_tokens()).tobytes() == anew.tobytes()
+    assert (
+        after.node_probabilities(_tokens()).tobytes()
+        != before.node_probabilities(_tokens()).tobytes()
+    )

@@ -237,16 +237,14 @@ def stack(kind: str, nodes: Sequence[Mapping[str, np.ndarray]]) -> Adapter:
     The nodes must agree in every shape but the class count, and in the padded class count.
     """
     stacked: dict[str, Tensor] = {}
-    for name in nodes[0]:
-        rows = []
-        for arrays in nodes:
-            width, classes = arrays["attention"].shape[-1], arrays["bias"].shape[-1]
-            last, before = _padding(kind, width, classes).get(name, (0, 0))
-            ahead = [(0, 0)] * (arrays[name].ndim - 2)
-            fill = ABSENT if name == "bias" else 0.0
-            room = [*ahead, (0, before), (0, last)]
-            rows.append(np.pad(arrays[name], room, constant_values=fill))
-        stacked[name] = torch.from_numpy(np.stack(rows))
+    for name, first in nodes[0].items():
+        width, classes = nodes[0]["attention"].shape[-1], nodes[0]["bias"].shape[-1]
+        last, before = _padding(kind, width, classes).get(name, (0, 0))
+        room = (*first.shape[:-2], first.shape[-2] + before, first.shape[-1] + last)
+        rows = np.full((len(nodes), *room), ABSENT if name == "bias" else 0, np.float32)
+        for row, arrays in zip(rows, nodes, strict=True):
+            row[tuple(map(slice, arrays[name].shape))] = arrays[name]
+        stacked[name] = torch.from_numpy(rows)
     return Adapter.of(kind, stacked)
 
 

@@ -26,6 +26,10 @@ ROUNDS = 10
 SAY_FLOOR = 1e-6
 """Least weight of a node in `combine`, so that undecided nodes still answer where all are."""
 
+NEIGHBOURS = 16
+"""Nodes with numbers in one range of so many are stacked together: little is stacked anew when one
+of them changes."""
+
 COVERED_FLOOR = 1e-9
 """Least probability that a node's classes are taken to have together."""
 
@@ -33,7 +37,8 @@ COVERED_FLOOR = 1e-9
 @dataclass(frozen=True, slots=True)
 class _Stack:
     adapter: Adapter
-    members: tuple[int, ...]  # positions among the ensemble's weights
+    weights: tuple[NodeWeights, ...]
+    members: tuple[int, ...]  # their positions in the ensemble
     columns: torch.Tensor  # [g, padded classes]: global class number, or C for padding
 
 
@@ -44,8 +49,15 @@ class Ensemble:
     in it (`combine`). Leaving nodes out changes no bit of what the other nodes say.
     """
 
-    def __init__(self, weights: Sequence[NodeWeights], classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        weights: Sequence[NodeWeights],
+        classes: Sequence[str],
+        like: Ensemble | None = None,
+    ) -> None:
         """Nodes with their weights, and the sorted labels that probabilities are over.
+
+        What an earlier ensemble ``like`` has stacked of the same weights is not stacked again.
 
         Raises:
             UsageError: the classes are not sorted and unique, a node knows a class that is not
@@ -55,7 +67,8 @@ class Ensemble:
         self.nodes = tuple(node.node for node in weights)
         self._check(weights)
         self._known = _known(weights, self.classes)
-        self._stacks = _stack_all(weights, self.classes)
+        stacked: Sequence[_Stack] = [] if like is None else like._stacks
+        self._stacks: Sequence[_Stack] = _stack_all(weights, self.classes, stacked)
         self._width = weights[0].arrays["attention"].shape[-1] if weights else 0
 
     def _check(self, weights: Sequence[NodeWeights]) -> None:
@@ -187,22 +200,27 @@ def _known(weights: Sequence[NodeWeights], classes: tuple[str, ...]) -> np.ndarr
     return known
 
 
-def _stack_all(weights: Sequence[NodeWeights], classes: tuple[str, ...]) -> list[_Stack]:
-    """Nodes of equal padded shape together, in the order they were given."""
+def _stack_all(
+    weights: Sequence[NodeWeights], classes: tuple[str, ...], stacked: Sequence[_Stack]
+) -> list[_Stack]:
+    """Neighbours of equal padded shape together, in the order they were given."""
     number = {label: i for i, label in enumerate(classes)}
+    held = {tuple(map(id, stack.weights)): stack.adapter for stack in stacked}
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, node in enumerate(weights):
         count = adapters.padded(len(node.classes))
         shape = (node.kind, node.arrays["values"].shape, node.arrays["gain"].shape, count)
-        groups.setdefault(shape, []).append(i)
+        groups.setdefault((node.node // NEIGHBOURS, *shape), []).append(i)
     stacks = []
     for members in groups.values():
-        nodes = [weights[i] for i in members]
-        adapter = adapters.stack(nodes[0].kind, [node.arrays for node in nodes])
+        nodes = tuple(weights[i] for i in members)
+        adapter = held.get(tuple(map(id, nodes)))
+        if adapter is None:
+            adapter = adapters.stack(nodes[0].kind, [node.arrays for node in nodes])
         columns = torch.full(adapter.head.bias.shape[::2], len(classes))
         for row, node in zip(columns, nodes, strict=True):
             row[: len(node.classes)] = torch.tensor([number[label] for label in node.classes])
-        stacks.append(_Stack(adapter, tuple(members), columns))
+        stacks.append(_Stack(adapter, nodes, tuple(members), columns))
     return stacks
 
 

@@ -56,12 +56,13 @@ class MixedEnsemble:
             classes: the sorted labels of all live samples.
             features: the type in which integer features are computed, see `tally_all`.
             softmax_weight: the part of an adapter in what a tallied node says, see `blend`.
-            like: an earlier ensemble: projections that both hold are not laid out again.
+            like: an earlier ensemble: what both hold is not laid out again.
 
         Raises:
             UsageError: the classes are not sorted and unique, or a node knows another class.
         """
-        self._trained = Ensemble(trained, classes)
+        before = None if like is None else like._trained
+        self._trained: Ensemble = Ensemble(trained, classes, before)
         self.classes = self._trained.classes
         laid_out = {} if like is None else like._laid_out
         groups = _of_equal_shape(tallied)
