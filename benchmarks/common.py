@@ -13,10 +13,10 @@ import numpy as np
 
 from shardgraph import runtime
 from shardgraph.activations.backbone import Backbone
-from shardgraph.activations.encode import Encoded, encode
 from shardgraph.activations.open import open_backbone
-from shardgraph.activations.selftest import check_batches
+from shardgraph.bench.data import activations as cached
 from shardgraph.data.open import open_dataset
+from shardgraph.forgetting.progress import silent
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -28,27 +28,15 @@ def activations(
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Activations [N, T, D], labels and ids; cached under ``cache/``, and memory-mapped.
 
-    The encoder is the default one unless another is given. The cache is keyed by its digest and
-    the number of samples of the folder.
+    The encoder is the default one unless another is given. Files are named as those that
+    ``shardgraph bench`` keeps below ``--out``, so either may be given the other's.
     """
     backbone = open_backbone() if backbone is None else backbone
     dataset = open_dataset(folder)
+    file = cached(dataset, backbone, CACHE, silent)
     labels = [sample.label for sample in dataset.samples]
     ids = [str(sample.id) for sample in dataset.samples]
-    name = f"{folder.parent.name}-{folder.name}-{len(ids)}-{backbone.digest[:12]}.npy"
-    path = CACHE / name
-    if not path.exists():
-        CACHE.mkdir(exist_ok=True)
-        half = path.with_suffix(".part")
-        shape = (len(ids), backbone.tokens, backbone.width)
-        rows = np.lib.format.open_memmap(half, "w+", np.float16, shape)
-        size = check_batches(backbone).batch_size
-        for item in encode(dataset, range(len(ids)), backbone, batch_size=size):
-            assert isinstance(item, Encoded)
-            rows[item.index] = item.tokens
-        rows.flush()
-        half.rename(path)
-    return np.load(path, mmap_mode="r"), labels, ids
+    return np.load(file, mmap_mode="r"), labels, ids
 
 
 def data_folder() -> Path:

@@ -65,7 +65,8 @@ def fit(key: str, train: Any, test: Any, graph: dict[str, Any], seed: int) -> di
     """One fit and its accuracy; done once, as long as ``cache/`` keeps it."""
     done = json.loads(FINISHED.read_text()) if FINISHED.exists() else {}
     if key not in done:
-        done[key] = fitted(train, test, FitSettings(**graph, seed=seed)) | {"commit": commit()}
+        ran = {"commit": commit()}  # before the fit, which may outlast a change of the sources
+        done[key] = fitted(train, test, FitSettings(**graph, seed=seed)) | ran
         FINISHED.write_text(json.dumps(done, indent=2) + "\n")
     result: dict[str, Any] = done[key]
     return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -123,8 +125,8 @@ def test_a_last_sample_takes_its_class_along(data: BenchData) -> None:
             assert model.digest() == fresh.digest(), spec.title
 
 
-def test_memory_changes_no_bit(data: BenchData) -> None:
-    memory = Memory()
+def test_memory_changes_no_bit(data: BenchData, tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
     for spec in (Spec("sisa", shards=4), Spec("safe-tallies", shards=4, tallies="all")):
         for train in (data.train, data.train, with_other_tokens(data.train)):
             shared = build(spec, TUNED, 0, memory).fit(train, every(data))

@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from shardgraph.activations.backbone import Precomputed
-from shardgraph.bench.data import BenchData, accuracy, cache_name, fewer_tokens, load, open_parts
+from shardgraph.bench.data import (
+    BenchData,
+    accuracy,
+    cache_name,
+    encoder_title,
+    fewer_tokens,
+    load,
+    open_parts,
+)
 from shardgraph.bench.streams import deletion_order, request_rows
 from shardgraph.data.arrays import ArrayDataset
 from shardgraph.errors import DataError, UsageError
@@ -75,6 +83,14 @@ def test_activations_are_encoded_once(folder: Path, tmp_path: Path) -> None:
     assert first.train.tokens[1].max() == 40
     assert first.test.tokens[1].max() == 42
     assert (first.name, first.encoder) == ("set", "tiny:all")
+
+
+def test_an_encoder_in_a_file_is_called_by_its_name() -> None:
+    encoder = Tiny()
+    encoder.name = "onnx:/some/place/clip.int8.onnx"
+    assert encoder_title(encoder) == "clip.int8:all"
+    encoder.name = "hub/name"
+    assert encoder_title(encoder) == "name:all"
 
 
 def test_fewer_tokens_are_means_of_neighbours() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from shardgraph import cli
 from shardgraph.bench import cells, grid, records
 from shardgraph.bench.config import BenchConfig
-from shardgraph.bench.data import BenchData
+from shardgraph.bench.data import BenchData, Part
 from shardgraph.bench.grid import run_grid
 from shardgraph.bench.run import publish
 
@@ -57,7 +58,8 @@ def silent(*_: object) -> None: ...
 
 @pytest.fixture(scope="session")
 def found(data: BenchData, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run_grid(data, BenchConfig.from_json(CONFIG), tmp_path_factory.mktemp("run"), silent)
+    config = BenchConfig.from_json(CONFIG)
+    return run_grid(data, config, tmp_path_factory.mktemp("run"), silent, jobs=1)
 
 
 def results_of(found: list[dict[str, Any]], kind: str, family: str) -> list[dict[str, Any]]:
@@ -73,6 +75,7 @@ def test_every_cell_has_a_record(found: list[dict[str, Any]]) -> None:
     for record in found:
         assert record["commit"]
         assert record["machine"]["cpu"]
+        assert record["took"]["wall_seconds"] > 0
         assert record["config"]["seed"] in (0, 1, 1_000_003)
 
 
@@ -134,17 +137,55 @@ def test_finished_cells_are_not_run_again(
 
     monkeypatch.setattr(grid.cells, "compare", counted)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(data, config, tmp_path, silent)
-    first = run_grid(data, config, tmp_path, silent)
+        run_grid(data, config, tmp_path, silent, jobs=1)
+    first = run_grid(data, config, tmp_path, silent, jobs=1)
     assert ran == ["ridge", "means", "means", "neighbours"]
-    assert run_grid(data, config, tmp_path, silent) == first
+    assert run_grid(data, config, tmp_path, silent, jobs=1) == first
     assert len(ran) == 4
     more = BenchConfig.from_json({"seeds": [0], "requests": 2, "methods": methods})
-    run_grid(data, more, tmp_path, silent)
+    run_grid(data, more, tmp_path, silent, jobs=1)
     assert len(ran) == 7, "another configuration is another record"
     monkeypatch.setattr(records, "code_digest", lambda: "other code")
-    run_grid(data, config, tmp_path, silent)
+    run_grid(data, config, tmp_path, silent, jobs=1)
     assert len(ran) == 10, "other code is another record"
+
+
+def decided(found: list[dict[str, Any]]) -> list[Any]:
+    """What does not depend on the clock."""
+    return [
+        [record["config"], record["results"].get("accuracy"), record["results"].get("tuned")]
+        for record in found
+    ]
+
+
+def test_processes_side_by_side_find_the_same(data: BenchData, tmp_path: Path) -> None:
+    methods = [{"family": "sisa", "shards": 2}, {"family": "proto-sisa", "shards": 2}]
+    config = BenchConfig.from_json({**CONFIG, "requests": 1, "methods": methods, "streams": {}})
+    one = run_grid(data, config, tmp_path / "one", silent, jobs=1)
+    two = run_grid(data, config, tmp_path / "two", silent, jobs=2)
+    assert decided(one) == decided(two)
+    cores = [
+        record["machine"]["workers"] for record in two if record["config"]["kind"] == "compare"
+    ]
+    assert set(cores) == {1}, "each on a core of its own"
+    names = [
+        sorted(path.name for path in (tmp_path / run / "fits").rglob("*.node"))
+        for run in ("one", "two")
+    ]
+    assert names[0] == names[1] != []
+
+
+def test_a_worker_is_given_the_file_of_its_activations(data: BenchData, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.npy"
+    np.save(file, data.train.tokens)
+    part = Part.stored(data.train.samples, file)
+    sent = pickle.dumps(part.from_sources(2))
+    assert len(sent) < data.train.tokens.nbytes
+    got = pickle.loads(sent)  # noqa: S301 - its own bytes
+    np.testing.assert_array_equal(got.tokens, data.train.tokens)
+    assert {sample.source for sample in got.samples} == {"source-0", "source-1"}
+    few = pickle.loads(pickle.dumps(part.rows([3, 5])))  # noqa: S301 - its own bytes
+    np.testing.assert_array_equal(few.tokens, data.train.tokens[[3, 5]])
 
 
 def test_the_digest_of_the_code_covers_the_methods() -> None:
@@ -157,9 +198,12 @@ def test_the_digest_of_the_code_covers_the_methods() -> None:
 def test_tables_and_pictures_say_what_records_say(
     found: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    outcome = publish(found, tmp_path)
+    run = {"cells": len(found), "cells_found": 3, "jobs": 2, "wall_seconds": 90.0}
+    outcome = publish(found, run, tmp_path)
+    assert records.read_run(tmp_path / "results.json") == run
     assert records.read_all(tmp_path / "results.json") == found
     page = (tmp_path / "results.md").read_text()
+    assert "22 cells in 1.5 minutes, 2 at a time; 3 of them were there already." in page
     for record in found:
         if "title" in record["config"]:
             assert record["config"]["title"] in page
@@ -170,7 +214,7 @@ def test_tables_and_pictures_say_what_records_say(
         start = path.read_bytes()[:8]
         assert start == b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else start[:5] == b"<?xml"
     before = {path: path.read_bytes() for path in outcome.pictures}
-    publish(found, tmp_path)
+    publish(found, run, tmp_path)
     assert {path: path.read_bytes() for path in outcome.pictures} == before
 
 
@@ -186,7 +230,15 @@ def test_the_command_on_a_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"seeds": [0], "requests": 1, "methods": [{"family": "means"}]})
     )
-    words = ["bench", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--json"]
+    words = [
+        "bench",
+        str(tmp_path / "set"),
+        "--out",
+        str(tmp_path / "out"),
+        "--jobs",
+        "1",
+        "--json",
+    ]
     done = CliRunner().invoke(cli.commands, [*words, "--config", str(tmp_path / "config.json")])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.splitlines()[-1])["cells"] == 2

@@ -43,6 +43,12 @@ from shardgraph.report import Report, count, progress_bar
     metavar="P",
     help="Average tokens over P x P places: many tokens make every method slow.",
 )
+@click.option(
+    "--jobs",
+    type=int,
+    default=None,
+    help="Methods measured side by side, each in a process.  [default: one per core]",
+)
 @json_option
 def bench(
     data: tuple[str, ...],
@@ -55,6 +61,7 @@ def bench(
     backbone: str,
     layer: str | None,
     block: int,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Compare methods on DATA: accuracy against what forgetting takes.
@@ -74,7 +81,7 @@ def bench(
     wanted = configured(data, quick=quick, config=config, methods=methods, seeds=seeds, test=test)
     with progress_bar() as progress:
         outcome = bench_all(
-            wanted, out, backbone=backbone, layer=layer, block=block, progress=progress
+            wanted, out, backbone=backbone, layer=layer, block=block, jobs=jobs, progress=progress
         )
     text = (
         f"{count(outcome.cells, 'cell')} in {out / 'results.json'}; tables in "

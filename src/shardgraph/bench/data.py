@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,25 @@ DIGITS = "digits"
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Samples and their activations [N, T, D], float16 or float32, row by row."""
+    """Samples and their activations [N, T, D], float16 or float32, row by row.
+
+    ``file`` is where the activations lie, if all of a file's are these: another process is then
+    given the file in place of a copy.
+    """
 
     samples: tuple[Sample, ...]
     tokens: np.ndarray
+    file: Path | None = None
+
+    @classmethod
+    def stored(cls, samples: tuple[Sample, ...], file: Path) -> Part:
+        """Samples whose activations are those of a file, which is mapped into memory."""
+        return cls(samples, np.load(file, mmap_mode="r"), file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.file is not None:
+            return Part.stored, (self.samples, self.file)
+        return Part, (self.samples, self.tokens)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -144,15 +160,33 @@ def load(
     name, datasets = open_parts(spec, test)
     parts = {}
     for part, dataset in datasets.items():
-        tokens = _activations(dataset, backbone, cache, progress)
-        parts[part] = Part(tuple(dataset.samples), fewer_tokens(tokens, block))
-    encoder = f"{backbone.name}:{backbone.layer}"
+        file = activations(dataset, backbone, cache, progress)
+        parts[part] = Part.stored(tuple(dataset.samples), _averaged(file, block))
+    encoder = encoder_title(backbone)
     if block > 1:
         encoder += f", tokens averaged {block} x {block}"
     data = BenchData(name, encoder, parts["train"], parts["test"], parts.get("val"))
     if not set(data.classes) & set(data.test.labels):
         raise DataError(f"No class of {name} is in both training and test data.")
     return data
+
+
+def encoder_title(backbone: Backbone) -> str:
+    """Name and layer of an encoder, without the directories of a file."""
+    return f"{PurePath(backbone.name).name.removesuffix('.onnx')}:{backbone.layer}"
+
+
+def _averaged(file: Path, block: int) -> Path:
+    """The file of the same activations with fewer tokens, which lies beside it."""
+    if block == 1:
+        return file
+    path = file.with_name(f"{file.stem}-{block}x{block}.npy")
+    if not path.exists():
+        temporary = temporary_name(path)
+        with temporary.open("xb") as half:
+            np.save(half, fewer_tokens(np.load(file, mmap_mode="r"), block))
+        rename(temporary, path)
+    return path
 
 
 def fewer_tokens(tokens: np.ndarray, block: int) -> np.ndarray:
@@ -189,9 +223,8 @@ def cache_name(dataset: Dataset, backbone: Backbone) -> str:
     return f"{key[:32]}.npy"
 
 
-def _activations(
-    dataset: Dataset, backbone: Backbone, cache: Path, progress: Progress
-) -> np.ndarray:
+def activations(dataset: Dataset, backbone: Backbone, cache: Path, progress: Progress) -> Path:
+    """The file of a data set's activations, float16 [N, T, D]; encoded unless ``cache`` has it."""
     path = cache / cache_name(dataset, backbone)
     if not path.exists():
         make_directory(cache)
@@ -207,8 +240,7 @@ def _activations(
                 progress("encoding", item.index + 1, count, dataset.kind)
         found.flush()
         rename(temporary, path)
-    stored: np.ndarray = np.load(path, mmap_mode="r")
-    return stored
+    return path
 
 
 def _held_out(samples: Sequence[Sample]) -> set[int]:

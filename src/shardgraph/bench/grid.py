@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,9 @@ from shardgraph.bench.config import BenchConfig
 from shardgraph.bench.data import BenchData
 from shardgraph.bench.methods.catalogue import Spec, Tuned
 from shardgraph.bench.methods.sharded import Memory
-from shardgraph.bench.records import Records
+from shardgraph.bench.records import Records, code_digest
 from shardgraph.bench.tuning import SEED, Tuner
+from shardgraph.bench.workers import Desk, Workers, workers
 from shardgraph.forgetting.progress import Progress
 from shardgraph.identity import digest_json
 
@@ -24,33 +26,56 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Cell:
-    """One thing to measure: what identifies it, and how."""
+    """One thing to measure: what identifies it, how, and where its record goes."""
 
     config: dict[str, Any]
     run: Callable[..., cells.Results]
+    records: Records
+
+    def __call__(self, desk: Desk) -> Record:
+        """Measure it, and keep the record."""
+        wall, processor = time.perf_counter(), time.process_time()
+        results = self.run(desk.data, memory=desk.memory)
+        took = {
+            "processor_seconds": time.process_time() - processor,
+            "wall_seconds": time.perf_counter() - wall,
+        }
+        return self.records.keep(self.config, results, took)
 
 
-def run_grid(data: BenchData, config: BenchConfig, out: Path, progress: Progress) -> list[Record]:
+def run_grid(
+    data: BenchData, config: BenchConfig, out: Path, progress: Progress, jobs: int | None = None
+) -> list[Record]:
     """The records of all cells for one data set, in a fixed order.
 
-    Interrupted, the same call goes on with the first cell that has no record. A change of the
-    code that decides results, of the settings or of the data makes a new record; old ones stay.
+    Cells are measured side by side, in so many processes (`workers`), except latencies by the
+    clock: they come last, one by one, with all cores to themselves. Interrupted, the same call
+    goes on with the cells that have no record. A change of the code that decides results, of the
+    settings or of the data makes a new record; old ones stay.
     """
     records = Records(out / "records")
     about = {"data": data.name, "encoder": data.encoder, "rows": data_digest(data)}
-    tuning = _tune(data, config, about, records, progress)
-    tuned = Tuned(**tuning["results"]["tuned"])
-    found = [tuning]
-    wanted = list(_cells(data, config, tuned, about))
-    memories = {cell.config["seed"]: Memory() for cell in wanted}
-    for number, cell in enumerate(wanted):
-        record = records.find(cell.config)
-        if record is None:
-            memory = memories[cell.config["seed"]]
-            record = records.keep(cell.config, cell.run(memory=memory))
-        found.append(record)
-        progress(f"comparing on {data.name}", number + 1, len(wanted), "cells")
-    return found
+    fits = out / "fits" / code_digest()[:16]
+    with workers(data, fits, jobs) as side_by_side:
+        tuning = _tune(config, about, records, side_by_side, progress)
+        tuned = Tuned(**tuning["results"]["tuned"])
+        wanted = list(_cells(config, tuned, about, records))
+        found = {place: records.find(cell.config) for place, cell in enumerate(wanted)}
+        missing = [place for place, record in found.items() if record is None]
+        shared = [place for place in missing if wanted[place].config["kind"] != "latency"]
+        alone = [place for place in missing if place not in shared]
+
+        def finished(place: int, record: Record) -> None:
+            found[place] = record
+            done = sum(record is not None for record in found.values())
+            progress(f"comparing on {data.name}", done, len(wanted), "cells")
+
+        for number, record in side_by_side([wanted[place] for place in shared]):
+            finished(shared[number], record)
+    desk = Desk(data, Memory(fits))
+    for place in alone:
+        finished(place, wanted[place](desk))
+    return [tuning, *(record for record in found.values() if record is not None)]
 
 
 def data_digest(data: BenchData) -> str:
@@ -66,20 +91,27 @@ def _is_uneven(spec: Spec) -> bool:
 
 
 def _tune(
-    data: BenchData, config: BenchConfig, about: Record, records: Records, progress: Progress
+    config: BenchConfig,
+    about: Record,
+    records: Records,
+    side_by_side: Workers,
+    progress: Progress,
 ) -> Record:
     specs = (*config.methods, *config.streams.methods, *config.latency)
     families = sorted({spec.family for spec in specs})
     wanted = {**about, "families": families, "grid": config.tuning, "kind": "tuning", "seed": SEED}
     found = records.find(wanted)
     if found is None:
-        tuner = Tuner(data.for_tuning(), config.tuning, progress)
+        began = time.perf_counter()
+        tuner = Tuner(config.tuning, side_by_side, progress)
         tuned = tuner.run(families)
-        found = records.keep(wanted, {"trials": tuner.trials, "tuned": tuned.to_json()})
+        results = {"trials": tuner.trials, "tuned": tuned.to_json()}
+        took = {"wall_seconds": time.perf_counter() - began}
+        found = records.keep(wanted, results, took)
     return found
 
 
-def _cells(data: BenchData, config: BenchConfig, tuned: Tuned, about: Record) -> Iterator[_Cell]:
+def _cells(config: BenchConfig, tuned: Tuned, about: Record, records: Records) -> Iterator[_Cell]:
     limits: Record = {"requests": config.requests, "request_seconds": config.request_seconds}
     uneven: Record = {"requests": config.uneven_requests, "request_seconds": 1e9}
     streams = config.streams
@@ -87,8 +119,8 @@ def _cells(data: BenchData, config: BenchConfig, tuned: Tuned, about: Record) ->
     def cell(kind: str, spec: Spec, seed: int, run: Callable[..., Any], **how: Any) -> _Cell:
         decided = {"method": spec.to_json(), "seed": seed, "tuned": tuned.to_json()}
         named = {"family": spec.family, "kind": kind, "title": spec.title}
-        measure = partial(run, data, spec, tuned, seed, **how)
-        return _Cell({**about, **decided, **named, **how}, measure)
+        measure = partial(run, spec=spec, tuned=tuned, seed=seed, **how)
+        return _Cell({**about, **decided, **named, **how}, measure, records)
 
     for spec in config.methods:
         for seed in config.seeds if spec.seeded else config.seeds[:1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,11 @@ TITLED_COSTS = {
 def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     """Draw everything that the records hold, for each data set and encoder; the files written."""
     written: list[Path] = []
-    for number, place in enumerate(places(records)):
+    for place in places(records):
         here = [record for record in records if where(record) == place]
         found = rows(here)
         title = f"{place[0]}, {place[1]}"
-        stem = f"{place[0]}-{place[1].partition(':')[0]}-{number}"
+        stem = re.sub("[^A-Za-z0-9]+", "-", title)
         if found:
             written += save(by_shards(found, title), folder / f"{stem}-shards")
             written += save(by_cost(found, title), folder / f"{stem}-cost")
@@ -81,7 +82,7 @@ def save(canvas: Canvas, stem: Path) -> list[Path]:
         with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):
             metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
             canvas.savefig(held, format=suffix[1:], dpi=130, metadata=metadata)
-        paths.append(stem.with_suffix(suffix))
+        paths.append(stem.with_name(stem.name + suffix))
         write_atomic(paths[-1], held.getvalue())
     return paths
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ FORMAT = "shardgraph-bench-1"
 """Format name and version, in every record."""
 
 _SOURCE = Path(shardgraph.__file__).parent
-_DECIDES = ("bench/cells.py", "bench/data.py", "bench/methods", "bench/streams.py")
+_DECIDES = (
+    "bench/cells.py",
+    "bench/data.py",
+    "bench/methods",
+    "bench/streams.py",
+    "bench/tuning.py",
+)
 _DECIDES_TOO = ("forgetting", "graph", "identity.py", "nodes", "runtime.py", "store")
 
 
@@ -89,30 +96,41 @@ class Records:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
-    def keep(self, config: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
-        """Write a cell's record, and return it."""
+    def keep(
+        self, config: dict[str, Any], results: dict[str, Any], took: dict[str, float]
+    ) -> dict[str, Any]:
+        """Write a cell's record with the seconds that the whole cell took, and return it."""
         record = {
             "code": code_digest(),
             "commit": commit(),
             "config": config,
+            "ended": time.time(),
             "format": FORMAT,
             "machine": machine(),
             "results": results,
+            "took": took,
         }
         make_directory(self.directory)
         write_atomic(self.path(config), _text(record))
         return record
 
 
-def write_all(path: Path, records: list[dict[str, Any]]) -> None:
-    """All records of a run in one JSON file, a record a line, which `read_all` reads."""
+def write_all(path: Path, records: list[dict[str, Any]], run: dict[str, Any]) -> None:
+    """All records of a run in one JSON file, a record a line, with what is said of the run."""
     lines = ",\n".join(json.dumps(record, sort_keys=True) for record in records)
-    write_atomic(path, f'{{"format": "{FORMAT}", "records": [\n{lines}\n]}}\n'.encode())
+    head = f'"format": "{FORMAT}", "run": {json.dumps(run, sort_keys=True)}'
+    write_atomic(path, f'{{{head}, "records": [\n{lines}\n]}}\n'.encode())
 
 
 def read_all(path: Path) -> list[dict[str, Any]]:
     """The records of a file that `write_all` wrote."""
     found: list[dict[str, Any]] = json.loads(path.read_text())["records"]
+    return found
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What is said of the run that wrote a file of records."""
+    found: dict[str, Any] = json.loads(path.read_text())["run"]
     return found
 
 

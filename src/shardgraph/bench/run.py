@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shardgraph import runtime
 from shardgraph.activations.open import open_backbone
 from shardgraph.bench import plots, tables
 from shardgraph.bench.config import DEFAULT, QUICK, BenchConfig, read_config
@@ -73,23 +75,34 @@ def bench_all(
     layer: str | None,
     progress: Progress,
     block: int = 1,
+    jobs: int | None = None,
 ) -> Outcome:
     """Run what is wanted and write ``results.json``, ``results.md`` and ``plots/`` below ``out``.
 
     Raises:
+        UsageError: fewer than one job.
         DataError, BadFileError, RecipeError: as `shardgraph.bench.data.load` says.
     """
+    if jobs is not None and jobs < 1:
+        raise UsageError("--jobs must be at least 1.", advice="Leave it out for one per core.")
+    began, started = time.perf_counter(), time.time()
     encoder = open_backbone(backbone, layer)
     records: list[dict[str, Any]] = []
     for spec in wanted.data:
         data = load(spec, encoder, out / "activations", progress, wanted.test, block)
-        records += run_grid(data, wanted.config, out, progress)
-    return publish(records, out)
+        records += run_grid(data, wanted.config, out, progress, jobs)
+    run = {
+        "cells": len(records),
+        "cells_found": sum(record["ended"] < started for record in records),
+        "jobs": jobs or runtime.worker_count(),
+        "wall_seconds": time.perf_counter() - began,
+    }
+    return publish(records, run, out)
 
 
-def publish(records: list[dict[str, Any]], out: Path) -> Outcome:
-    """Write records, tables and pictures."""
+def publish(records: list[dict[str, Any]], run: dict[str, Any], out: Path) -> Outcome:
+    """Write records, what is said of the run, tables and pictures."""
     make_directory(out)
-    write_all(out / "results.json", records)
-    write_atomic(out / "results.md", tables.page(records).encode())
+    write_all(out / "results.json", records, run)
+    write_atomic(out / "results.md", tables.page(records, [run]).encode())
     return Outcome(len(records), plots.draw_all(records, out / "plots"))

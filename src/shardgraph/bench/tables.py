@@ -22,9 +22,9 @@ from shardgraph.bench.summary import (
 )
 
 
-def page(records: Sequence[Record]) -> str:
+def page(records: Sequence[Record], runs: Sequence[Record]) -> str:
     """All tables of a run, data set by data set."""
-    parts = ["# Results", "", conditions(records)]
+    parts = ["# Results", "", conditions(records), "", *map(run_line, runs)]
     for place in places(records):
         here = [record for record in records if where(record) == place]
         found = rows(here)
@@ -55,6 +55,15 @@ def conditions(records: Sequence[Record]) -> str:
         f"{len(records)} cells; commits {', '.join(commits)}; processor {', '.join(machines)}; "
         f"load average while they were measured {min(loads):.1f} to {max(loads):.1f}. Seconds are "
         "processor seconds of all threads. Intervals are 95 % over seeds (Student's t)."
+    )
+
+
+def run_line(run: Record) -> str:
+    """How long a run took, and whether it measured everything itself."""
+    earlier = f"; {run['cells_found']} of them were there already" if run["cells_found"] else ""
+    return (
+        f"{run['cells']} cells in {run['wall_seconds'] / 60:.1f} minutes, "
+        f"{run['jobs']} at a time{earlier}."
     )
 
 

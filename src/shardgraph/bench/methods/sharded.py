@@ -10,11 +10,13 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from shardgraph.bench.data import Part
 from shardgraph.bench.methods.protocol import Guarantee, Work, class_list, combined
+from shardgraph.files import make_directory, rename, temporary_name
 from shardgraph.forgetting.plan import plan_change
 from shardgraph.forgetting.refit import FitSetting, ShardContent, job_for, tally_nodes
 from shardgraph.forgetting.retally import ShardChange, TallyNode, retally
@@ -35,31 +37,40 @@ Learn = Callable[[Sequence[Job], dict[int, str], Settings], dict[int, Representa
 
 
 class Memory:
-    """What nodes learnt from one shard each, for methods that share such nodes.
+    """What nodes learnt from their shards, on disk, for methods that share such nodes.
 
     A node's bytes are a function of its recipe, seed and samples, so SISA, its form with
     prototypes and the same graph with tallies may share them. Only a first fit comes from here;
     what a deletion takes is always run.
     """
 
-    def __init__(self) -> None:
-        self._held: dict[str, Representation] = {}
+    def __init__(self, directory: Path) -> None:
+        """Keep fits in ``directory``; what other code fitted must not be there."""
+        self._directory = directory
 
     def learn(
         self, jobs: Sequence[Job], kinds: dict[int, str], settings: Settings
     ) -> dict[int, Representation]:
         """The same as `represent`."""
-        keys = {job.node: self._key(job, kinds[job.node], settings) for job in jobs}
-        missing = [job for job in jobs if keys[job.node] not in self._held]
-        for node, learnt in represent(missing, kinds, settings).items():
-            self._held[keys[node]] = learnt
-        return {job.node: self._held[keys[job.node]] for job in jobs}
+        files = {job.node: self._file(job, kinds[job.node], settings) for job in jobs}
+        missing = [job for job in jobs if not files[job.node].exists()]
+        make_directory(self._directory)
+        learnt = represent(missing, kinds, settings)
+        for node, made in learnt.items():
+            half = temporary_name(files[node])
+            half.write_bytes(representations.to_bytes(made))
+            rename(half, files[node])
+        for job in jobs:
+            if job.node not in learnt:
+                stored = files[job.node].read_bytes()
+                learnt[job.node] = representations.from_bytes(job.node, stored)
+        return learnt
 
-    @staticmethod
-    def _key(job: Job, kind: str, settings: Settings) -> str:
+    def _file(self, job: Job, kind: str, settings: Settings) -> Path:
         rows = digest_bytes(job.rows.gather(np.arange(len(job.rows))).tobytes())
         recipes = [settings.recipe.to_json(), settings.tally.to_json(), settings.stacked]
-        return digest_json([job.node, str(job.seed), kind, rows, list(job.labels), recipes])
+        key = digest_json([job.node, str(job.seed), kind, rows, list(job.labels), recipes])
+        return self._directory / f"{key[:32]}.node"
 
 
 @dataclass(frozen=True)
