@@ -192,7 +192,7 @@ def _safe(spec: Spec, tuned: Tuned, seed: int, memory: Memory | None) -> Method:
     graph = parse(spec.graph, spec.shards, seed=seed, safe_sources=safe)
     if spec.tallies == "none":
         vote = spec.vote or tuned.vote_of(round(_parts(graph)))
-        return _sharded(graph, spec, tuned, seed, None, vote)
+        return _sharded(graph, spec, tuned, seed, memory, vote)
     if spec.nodes is not None:
         graph = _first_nodes(graph, spec.nodes)
     return _sharded(graph.with_tallies(spec.tallies), spec, tuned, seed, memory, "combine")
