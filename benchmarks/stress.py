@@ -22,7 +22,6 @@ from common import record
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "promises"))
 
 from harness.histories import Ran, run
-from harness.machine import FRESH_EVERY
 from harness.world import TOPOLOGIES
 
 
@@ -32,13 +31,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=0, help="stop after; 0: never")
     parser.add_argument("--at-once", type=int, default=30, help="over each graph in a round")
+    parser.add_argument(
+        "--fresh-every", type=int, default=25, help="steps between fits from scratch elsewhere"
+    )
     parser.add_argument("--seed", default=time.strftime("%Y-%m-%d"))
     options = parser.parse_args()
     rounds: list[Ran] = []
     started = time.monotonic()
     while sum(ran.histories for ran in rounds) < options.histories:
-        shares = [(f"{options.seed}/{len(rounds)}", [topology]) for topology in TOPOLOGIES]
-        rounds.append(run(shares, options.at_once, options.steps))
+        seed = f"{options.seed}/{len(rounds)}"
+        rounds.append(run(TOPOLOGIES, options.at_once, options.steps, seed, options.fresh_every))
         path = record("stress", vars(options), summary(rounds))
         print(f"{path.name}: {rounds[-1]}", flush=True)
         if options.minutes and time.monotonic() - started > options.minutes * 60:
@@ -52,7 +54,6 @@ def summary(rounds: list[Ran]) -> dict[str, object]:
         rules.update(ran.rules)
     return {
         "cpu_seconds": round(sum(ran.cpu_seconds for ran in rounds)),
-        "fresh_every": FRESH_EVERY,
         "graphs": list(TOPOLOGIES),
         "mismatches": [what for ran in rounds for what in ran.mismatches],
         "rules": dict(sorted(rules.items())),

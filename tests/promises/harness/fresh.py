@@ -9,6 +9,7 @@ line in, one a line out.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -127,6 +128,10 @@ class FreshFits:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -219,6 +224,7 @@ def _say(answer: dict[str, Any]) -> None:
 def _serve() -> None:
     _turn_folders()
     torch.set_num_threads(1)  # no thread of torch's may be there when the process forks
+    gc.freeze()  # a collection in a fork would touch, and so copy, every page
     for line in sys.stdin:
         question = json.loads(line)
         if "store" in question:

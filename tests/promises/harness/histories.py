@@ -1,27 +1,22 @@
-"""Run many histories. As a program: one process of several that share them.
-
-    python histories.py 34 30 15 a-seed isolated ring:3
-
-prints one JSON object: what was run, and what differed.
-"""
+"""Run many histories, side by side."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
 from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
-from harness.fresh import FreshFits, import_path
+from harness.fresh import FreshFits
 from harness.machine import FRESH_EVERY, History, Tally, profile
 from shardgraph import runtime
 
@@ -50,90 +45,83 @@ class Ran:
         )
 
 
-def run_here(
-    topologies: Sequence[str], histories: int, steps: int, seed: str, every: int = FRESH_EVERY
-) -> Tally:
-    """Run ``histories`` histories over each topology, in this process.
+@dataclass(frozen=True)
+class Share:
+    """``count`` histories over one graph, from number ``begin`` on: one run of hypothesis."""
 
-    Raises:
-        AssertionError: a step broke a promise; hypothesis shows the shortest history that does.
-    """
-    tally = Tally()
-    with FreshFits() as fresh:
-        for topology in topologies:
-            members = {
-                "topology": topology,
-                "tally": tally,
-                "fresh": fresh,
-                "fresh_every": every,
-                "length": steps,
-            }
-            for begin in range(0, histories, _AT_ONCE):
-                machine: Any = type("History", (History,), dict(members))
-                machine = seeded(f"{seed}/{topology}/{begin}")(machine)
-                chosen = profile(min(_AT_ONCE, histories - begin), steps)
-                run_state_machine_as_test(machine, settings=chosen)
-            tally.compare(fresh.answers())
-    return tally
+    topology: str
+    begin: int
+    count: int
+    steps: int
+    seed: str
+    every: int
+
+
+def run_share(share: Share, fresh: FreshFits, tally: Tally) -> None:
+    """Run the histories of one share, and wait for the fits from scratch that they asked for."""
+    members = {
+        "topology": share.topology,
+        "tally": tally,
+        "fresh": fresh,
+        "fresh_every": share.every,
+        "length": share.steps,
+    }
+    machine: Any = type("History", (History,), members)
+    machine = seeded(f"{share.seed}/{share.topology}/{share.begin}")(machine)
+    run_state_machine_as_test(machine, settings=profile(share.count, share.steps))
+    tally.compare(fresh.answers())
 
 
 def run(
-    shares: Sequence[tuple[str, Sequence[str]]],
-    histories: int,
-    steps: int,
-    every: int = FRESH_EVERY,
+    topologies: Sequence[str], histories: int, steps: int, seed: str, every: int = FRESH_EVERY
 ) -> Ran:
-    """Run every share (a seed and its topologies) in a process of its own, one per core at a time.
+    """Run ``histories`` histories over each topology, in as many new processes as there are cores.
 
     Raises:
-        AssertionError: a process failed; the message is its output.
+        AssertionError: a step broke a promise.
     """
     started, before = time.perf_counter(), os.times()
-    waiting = [
-        [sys.executable, __file__, str(histories), str(steps), str(every), seed, *topologies]
-        for seed, topologies in shares
+    shares = [
+        Share(topology, begin, min(_AT_ONCE, histories - begin), steps, seed, every)
+        for topology in topologies
+        for begin in range(0, histories, _AT_ONCE)
     ]
-    running: list[subprocess.Popen[str]] = []
-    found: list[dict[str, Any]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < runtime.worker_count():
-                running.append(
-                    subprocess.Popen(
-                        waiting.pop(0),
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                        text=True,
-                        env={**os.environ, "PYTHONPATH": import_path()},
-                    )
-                )
-            process = running.pop(0)
-            output, _ = process.communicate()
-            assert process.returncode == 0, output
-            found.append(json.loads(output.splitlines()[-1]))
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
+    with ProcessPoolExecutor(
+        runtime.worker_count(), multiprocessing.get_context("spawn"), _become_worker
+    ) as pool:
+        found = list(pool.map(_run_in_worker, shares))
     after = os.times()
     rules: Counter[str] = Counter()
     for part in found:
-        rules.update(part["rules"])
+        rules.update(part.rules)
     return Ran(
-        histories=sum(part["histories"] for part in found),
-        steps=sum(part["steps"] for part in found),
-        fresh=sum(part["fresh"] for part in found),
+        histories=sum(part.histories for part in found),
+        steps=sum(part.steps for part in found),
+        fresh=sum(part.fresh for part in found),
         rules=dict(sorted(rules.items())),
-        mismatches=[what for part in found for what in part["mismatches"]],
+        mismatches=[what for part in found for what in part.mismatches],
         wall_seconds=time.perf_counter() - started,
         cpu_seconds=sum(after[2:4]) - sum(before[2:4]),
     )
 
 
-if __name__ == "__main__":
-    # Several of these share the cores; `test_exactness` shows that bits do not depend on it.
+_fresh: FreshFits | None = None
+
+
+def _become_worker() -> None:
+    """Take one core, as the others take theirs, and a process for fits from scratch.
+
+    That bits do not depend on the number of workers is shown in `test_exactness`.
+    """
+    global _fresh
     runtime.worker_count = lambda: 1
     torch.set_num_threads(1)
-    counts = [int(word) for word in sys.argv[1:4]]
-    result = run_here(sys.argv[5:], counts[0], counts[1], sys.argv[4], counts[2])
-    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+    _fresh = FreshFits()
+    Finalize(None, _fresh.close, exitpriority=1)
+
+
+def _run_in_worker(share: Share) -> Tally:
+    assert _fresh is not None
+    tally = Tally()
+    run_share(share, _fresh, tally)
+    return tally

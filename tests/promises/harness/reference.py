@@ -169,30 +169,41 @@ class Reference:
 
     def _learn(self, shards: Sequence[Sequence[Being]], live: Live) -> dict[int, _Learnt]:
         """What each node learns from what it reads, by itself, in the order of nodes."""
-        found = {}
+        keys = {}
+        new: dict[int, list[Being]] = {}
         for node in sorted(self.alive(live)):
             read = [being for shard in self.reads[node] for being in shards[shard]]
             read = [] if self._kinds[node] == "random" else self._ordered(read)
-            key = (node, tuple((being.id, live[being.id]) for being in read))
-            if key not in self._learnt:
-                learnt = self._represent(node, read)
-                projection = projection_of(learnt) if self.tallies[node] else None
-                self._learnt[key] = _Learnt(key, projection, representation.to_bytes(learnt))
-            found[node] = self._learnt[key]
-        return found
+            keys[node] = (node, tuple((being.id, live[being.id]) for being in read))
+            if keys[node] not in self._learnt:
+                new[node] = read
+        for node, learnt in self._represent(new).items():
+            projection = projection_of(learnt) if self.tallies[node] else None
+            self._learnt[keys[node]] = _Learnt(
+                keys[node], projection, representation.to_bytes(learnt)
+            )
+        return {node: self._learnt[key] for node, key in keys.items()}
 
-    def _represent(self, node: int, read: Sequence[Being]) -> Representation:
-        kind, seed = self._kinds[node], self._seed(node)
+    def _represent(self, new: Mapping[int, Sequence[Being]]) -> dict[int, Representation]:
+        """Fit nodes on what they read, each in a stack of its own."""
         sizes = {name: TALLY[name] for name in ("heads", "value_width", "sharpness")}
-        if kind == "random":
-            return random_projection(seed, width=WIDTH, **sizes)
-        array = np.stack([being.tokens for being in read])
-        rows = TokenRows.of([(array, range(len(array)))])
-        labels = tuple(being.label for being in read)
-        if kind == "discriminant":
-            return discriminant_projection(seed, rows, labels, **sizes)
-        job = Job(node, seed, rows, labels)
-        return train([job], self._recipe, workers=1, stacked=False)[0]
+        found: dict[int, Representation] = {}
+        jobs = []
+        for node, read in new.items():
+            kind, seed = self._kinds[node], self._seed(node)
+            if kind == "random":
+                found[node] = random_projection(seed, width=WIDTH, **sizes)
+                continue
+            array = np.stack([being.tokens for being in read])
+            rows = TokenRows.of([(array, range(len(array)))])
+            labels = tuple(being.label for being in read)
+            if kind == "discriminant":
+                found[node] = discriminant_projection(seed, rows, labels, **sizes)
+            else:
+                jobs.append(Job(node, seed, rows, labels))
+        trained = train(jobs, self._recipe, workers=1, stacked=False) if jobs else []
+        found.update(zip((job.node for job in jobs), trained, strict=True))
+        return found
 
     def _tally(self, learnt: _Learnt, held: Sequence[Being], live: Live) -> bytes:
         """The sums of a node over what it tallies, from scratch, sample by sample."""
