@@ -150,6 +150,17 @@ def test_finished_cells_are_not_run_again(
     assert len(ran) == 10, "other code is another record"
 
 
+def test_a_record_does_not_depend_on_what_others_were_tuned_to(
+    data: BenchData, tmp_path: Path
+) -> None:
+    alone = {**CONFIG, "seeds": [0], "streams": {}, "latency": [], "methods": [{"family": "means"}]}
+    beside = {**alone, "methods": [{"family": "neighbours"}, {"family": "means"}]}
+    first = run_grid(data, BenchConfig.from_json(alone), tmp_path, silent, jobs=1)
+    second = run_grid(data, BenchConfig.from_json(beside), tmp_path, silent, jobs=1)
+    assert first[1] in second
+    assert second[1]["config"]["tuned"]["families"].keys() == {"neighbours"}
+
+
 def decided(found: list[dict[str, Any]]) -> list[Any]:
     """What does not depend on the clock."""
     return [

@@ -117,9 +117,10 @@ def _cells(config: BenchConfig, tuned: Tuned, about: Record, records: Records) -
     streams = config.streams
 
     def cell(kind: str, spec: Spec, seed: int, run: Callable[..., Any], **how: Any) -> _Cell:
-        decided = {"method": spec.to_json(), "seed": seed, "tuned": tuned.to_json()}
+        settings = tuned.for_family(spec.family)
+        decided = {"method": spec.to_json(), "seed": seed, "tuned": settings.to_json()}
         named = {"family": spec.family, "kind": kind, "title": spec.title}
-        measure = partial(run, spec=spec, tuned=tuned, seed=seed, **how)
+        measure = partial(run, spec=spec, tuned=settings, seed=seed, **how)
         return _Cell({**about, **decided, **named, **how}, measure, records)
 
     for spec in config.methods:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from shardgraph.bench.data import accuracy
-from shardgraph.bench.methods.catalogue import DEFAULTS, Spec, Tuned, build
+from shardgraph.bench.methods.catalogue import DEFAULTS, WITHOUT_ADAPTER, Spec, Tuned, build
 from shardgraph.bench.methods.pooled import MeansModel
 from shardgraph.bench.methods.protocol import predict
 from shardgraph.bench.methods.prototypes import mix
@@ -27,7 +27,6 @@ SEED = 1_000_003
 """The seed of every tuning fit."""
 
 POOLED = ("ridge", "means", "neighbours", "probe")
-"""Families that know no adapter."""
 
 Trial = dict[str, Any]
 """One candidate: family, parts, setting, accuracy."""
@@ -98,12 +97,12 @@ class Tuner:
         """Settings for these families; what no family needs is not tuned."""
         wanted = set(families)
         tuned = Tuned()
-        if wanted - {*POOLED, "tallied"}:
+        if wanted - set(WITHOUT_ADAPTER):
             tuned = replace(tuned, adapter=self._adapters())
-        if wanted & {"sisa", "proto-sisa"}:
+        if wanted & {"safe", "sisa", "proto-sisa"}:
             tuned = replace(tuned, vote=self._votes(tuned))
         candidates = {family: self._candidates(family) for family in POOLED}
-        candidates |= dict.fromkeys(("sisa-sliced", "s3t"), self._stages(tuned))
+        candidates |= {family: self._stages(family, tuned) for family in ("sisa-sliced", "s3t")}
         choices = [
             self._of_family(family, settings, tuned)
             for family, settings in candidates.items()
@@ -131,10 +130,10 @@ class Tuner:
             return [DEFAULTS[family]]
         return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
 
-    def _stages(self, tuned: Tuned) -> list[dict[str, Any]]:
-        """Learning rates around that of whole shards: stages see less data each."""
+    def _stages(self, family: str, tuned: Tuned) -> list[dict[str, Any]]:
+        """Multiples of the learning rate of whole shards: stages see less data each."""
         rate = tuned.recipe(self._shards).learning_rate
-        factors = self._grid.get("stage_rate_factors", [1.0])
+        factors = self._grid.get(family, {}).get("rate_factors", [1.0])
         return [{"learning_rate": rate * factor} for factor in factors]
 
     def _adapters(self) -> dict[str, dict[str, Any]]:

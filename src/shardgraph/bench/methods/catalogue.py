@@ -55,10 +55,20 @@ class Tuned:
         """The settings of a family; those of `DEFAULTS` where nothing was tuned."""
         return {**DEFAULTS.get(family, {}), **self.families.get(family, {})}
 
+    def for_family(self, family: str) -> Tuned:
+        """The settings that a method of this family may depend on."""
+        own = {name: value for name, value in self.families.items() if name == family}
+        if family in WITHOUT_ADAPTER:
+            return Tuned(families=own)
+        return dataclasses.replace(self, families=own)
+
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON."""
         return dataclasses.asdict(self)
 
+
+WITHOUT_ADAPTER = ("ridge", "means", "neighbours", "probe", "tallied")
+"""Families that train no adapter."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ridge": {"feature": "root", "strength": 10.0},
