@@ -16,21 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sweeps.injection import build
 
-FIGURES = pytest.StashKey[list[str]]()
 SWEEPS = Path(__file__).parent / "sweeps"
-
-
-@pytest.fixture(scope="session")
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say a figure that is printed at the end of the run."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,21 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness.actor import Actor
 from harness.fresh import FreshFits
 from harness.world import World, scratch
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture(scope="session")
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say a figure that is printed at the end of the run."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,37 @@ REQUIRED_COLUMNS = ("text", "label")
 _ID_DIGITS = 16  # of the text's SHA-256, in an id that the table does not give
 
 
-class TextDataset:
+class _Texts:
+    """Texts that are in memory."""
+
+    kind: Kind = "texts"
+    _texts: list[str]
+    _samples: tuple[Sample, ...]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples, in the order given."""
+        return self._samples
+
+    def read(self, index: int) -> np.ndarray:
+        """The text of ``samples[index]``, as an array without dimensions."""
+        return np.array(self._texts[index])
+
+    def fingerprint(self, index: int) -> str:
+        """SHA-256 of the text's UTF-8 bytes."""
+        return digest_bytes(self._texts[index].encode())
+
+    def inspect(self, index: int) -> None:
+        """Nothing can be wrong that was not seen before."""
+
+
+class TextDataset(_Texts):
     """Texts in a table: columns ``text, label``, optionally ``id, owner, source``.
 
     The table is CSV, JSON lines or Parquet; see `open_table`. Without an ``id``, a text's id is
     ``text-`` and the first 16 hexadecimal digits of the SHA-256 of its UTF-8 bytes, so that it
     depends on no other row. Empty owners and sources mean none. Other columns are ignored.
     """
-
-    kind: Kind = "texts"
 
     def __init__(self, path: str | os.PathLike[str]):
         """Read the whole table into memory.
@@ -39,7 +61,7 @@ class TextDataset:
         """
         table = open_table(Path(path))
         table.require(REQUIRED_COLUMNS)
-        self._texts: list[str] = []
+        self._texts = []
         samples: list[Sample] = []
         without_id: dict[str, str] = {}
         for where, row in table.rows:
@@ -55,27 +77,9 @@ class TextDataset:
             samples.append(sample_of(cells, default))
         self._samples = check_samples(samples, str(table.path))
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """All samples, in the order of the table."""
-        return self._samples
 
-    def read(self, index: int) -> np.ndarray:
-        """The text of ``samples[index]``, as an array without dimensions."""
-        return np.array(self._texts[index])
-
-    def fingerprint(self, index: int) -> str:
-        """SHA-256 of the text's UTF-8 bytes."""
-        return digest_bytes(self._texts[index].encode())
-
-    def inspect(self, index: int) -> None:
-        """Nothing can be wrong that was not seen when the table was read."""
-
-
-class TextList:
+class TextList(_Texts):
     """Texts in the order given, without labels or owners, for questions about texts."""
-
-    kind: Kind = "texts"
 
     def __init__(self, texts: Sequence[str]) -> None:
         """Wrap the texts.
@@ -85,22 +89,6 @@ class TextList:
         """
         self._texts = [_checked(text, f"Text {place}") for place, text in enumerate(texts, 1)]
         self._samples = tuple(Sample(SampleId(str(row)), "?") for row in range(len(texts)))
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """One sample per text; the label is a question mark."""
-        return self._samples
-
-    def read(self, index: int) -> np.ndarray:
-        """The text, as an array without dimensions."""
-        return np.array(self._texts[index])
-
-    def fingerprint(self, index: int) -> str:
-        """SHA-256 of the text's UTF-8 bytes."""
-        return digest_bytes(self._texts[index].encode())
-
-    def inspect(self, index: int) -> None:
-        """Nothing can be wrong that was not seen before."""
 
 
 def read_text(path: Path) -> str:
