@@ -20,7 +20,7 @@ from typing import Any
 import assets
 import numpy as np
 from common import CACHE, activations, commit, data_folder, record
-from tallies import fitted, ridge
+from tallies import Bench
 
 from shardgraph.forgetting.create import FitSettings
 
@@ -48,8 +48,8 @@ def measure(block: int, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
         "layer": backbone.layer,
         "digest": backbone.digest,
-        "ridge_on_mean": ridge(train, test),
-        "ridge_on_class_token": ridge(class_token(train), class_token(test)),
+        "ridge_on_mean": Bench(train, test).ridge(),
+        "ridge_on_class_token": Bench(class_token(train), class_token(test)).ridge(),
     }
     for name, graph in GRAPHS.items():
         key = f"{options.data} {backbone.digest[:12]} {name}"
@@ -66,7 +66,7 @@ def fit(key: str, train: Any, test: Any, graph: dict[str, Any], seed: int) -> di
     done = json.loads(FINISHED.read_text()) if FINISHED.exists() else {}
     if key not in done:
         ran = {"commit": commit()}  # before the fit, which may outlast a change of the sources
-        done[key] = fitted(train, test, FitSettings(**graph, seed=seed)) | ran
+        done[key] = Bench(train, test).run(FitSettings(**graph, seed=seed)) | ran
         FINISHED.write_text(json.dumps(done, indent=2) + "\n")
     result: dict[str, Any] = done[key]
     return result

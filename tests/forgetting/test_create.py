@@ -72,11 +72,17 @@ def test_adapters_whose_features_grow_with_the_classes_cannot_tally(tmp_path: Pa
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("softmax_weight", [0.0, 0.5])
+AS_TRAINED = {"heads": ADAPTER["heads"], "value_width": ADAPTER["value_width"]}
+"""All kinds of one shape: only how they scale tokens keeps trained nodes in stacks of their own."""
+
+
+@pytest.mark.parametrize(
+    "tally", [{"heads": 4, "value_width": 8}, {**AS_TRAINED, "softmax_weight": 0.5}]
+)
 def test_kinds_mixed_in_one_graph_forget_to_the_bytes_of_a_fresh_fit(
-    tmp_path: Path, softmax_weight: float
+    tmp_path: Path, tally: dict[str, Any]
 ) -> None:
-    chosen = settings(tally={"heads": 4, "value_width": 8, "softmax_weight": softmax_weight})
+    chosen = settings(tally=tally)
     everything = list(range(72))
     with SafeModel.fit(data(everything), tmp_path / "lived", chosen)[0] as model:
         assert len(model.snapshot().ensemble.nodes) == 5

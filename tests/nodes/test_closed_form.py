@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 
 from shardgraph.errors import RecipeError, StoreDamagedError, UsageError
-from shardgraph.nodes.closed_form import (
-    ClosedFormHead,
-    HeadRule,
-    adapter_arrays,
-    solve,
-    solve_all,
-)
-from shardgraph.nodes.ensemble import Ensemble
-from shardgraph.nodes.projection import Projections, random_projection
+from shardgraph.nodes.closed_form import ClosedFormHead, HeadRule, solve, solve_all
 from shardgraph.nodes.tally import Tally
-from shardgraph.nodes.weights import NodeWeights
 
 FEATURES = 16
 RULE = HeadRule()
@@ -134,20 +125,3 @@ def test_sums_of_no_samples_are_reported_as_damage() -> None:
 def test_impossible_rules_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(RecipeError):
         HeadRule(**setting)
-
-
-def test_an_ensemble_answers_as_the_integer_features_do() -> None:
-    generator = np.random.default_rng(5)
-    centres = generator.standard_normal((6, 1, 32))
-    numbers = np.arange(240) % 6
-    tokens = (centres[numbers] + generator.standard_normal((240, 9, 32))).astype(np.float32)
-    node = random_projection(1, width=32, heads=4, value_width=16, sharpness=1.0)
-    features = Projections([node])(tokens)[0].numpy()
-    names = [str(number) for number in numbers]
-    head = solve(Tally.empty(64).add(features, names), RULE)
-    expected = np.exp(scores(head, features))
-    expected /= expected.sum(axis=1, keepdims=True)
-    weights = NodeWeights(0, "inca", head.classes, adapter_arrays(node, head))
-    found = Ensemble([weights], head.classes).node_probabilities(tokens)[0]
-    assert np.abs(found - expected).mean() < 0.02
-    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.98

@@ -173,7 +173,7 @@ def test_damaged_bytes_are_refused() -> None:
         with pytest.raises(StoreDamagedError):
             from_bytes(data[:cut])
     with pytest.raises(StoreFormatError):
-        from_bytes(data.replace(b"shardgraph-tally-1", b"shardgraph-tally-9"))
+        from_bytes(data.replace(b"shardgraph-tally-2", b"shardgraph-tally-9"))
     with pytest.raises(StoreDamagedError, match="class list"):
         from_bytes(data.replace(b"class 0", b"class 9"))
     for counts in (tally.counts * 0, tally.counts - 10**12, tally.counts + 10**12):

@@ -121,7 +121,7 @@ def tally_nodes(
     """Tally, for each node, everything that it tallies. Nodes with equal edges share a pass."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for node, projection in projections.items():
-        key = (setting.graph.nodes[node].tallies, projection.values.shape)
+        key = (setting.graph.nodes[node].tallies, projection.shape)
         groups.setdefault(key, []).append(node)
     found: dict[int, Tally] = {}
     for members in groups.values():

@@ -67,10 +67,10 @@ def retally(
     Raises:
         StoreDamagedError: a tally does not hold what it should lose.
     """
-    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[TallyNode]] = {}
+    groups: dict[tuple[tuple[int, ...], object], list[TallyNode]] = {}
     for node in nodes:
         touched = tuple(shard for shard in node.tallies if shard in changes)
-        groups.setdefault((touched, node.projection.values.shape), []).append(node)
+        groups.setdefault((touched, node.projection.shape), []).append(node)
     parts = [
         (members[start : start + NODES_AT_ONCE], [changes[shard] for shard in touched])
         for (touched, _), members in groups.items()

@@ -28,7 +28,6 @@ import torch
 
 from shardgraph import runtime
 from shardgraph.errors import RecipeError, StoreDamagedError, UsageError
-from shardgraph.nodes.projection import FEATURE_UNIT, TOKEN_UNIT, Projection
 from shardgraph.nodes.tally import Tally, square_positions
 
 
@@ -75,25 +74,6 @@ class ClosedFormHead:
     def __post_init__(self) -> None:
         for array in (self.weight, self.bias):
             array.flags.writeable = False
-
-
-def adapter_arrays(projection: Projection, head: ClosedFormHead) -> dict[str, np.ndarray]:
-    """The node as the arrays of an adapter of kind ``inca``, for one pass with trained nodes.
-
-    The adapter computes the features in float, without the roundings on the way: scores differ
-    slightly from those of the integer features, and inherit no promise about their bits. What is
-    tallied always comes from the integers.
-    """
-    gain = np.full((1, projection.features), FEATURE_UNIT, np.float32)
-    attention = projection.attention * projection.rate[:, None] * np.float32(TOKEN_UNIT)
-    return {
-        "attention": attention[:, None, :],
-        "values": projection.values.astype(np.float32),
-        "gain": gain,
-        "offset": np.zeros_like(gain),
-        "weight": head.weight.copy(),
-        "bias": head.bias.copy(),
-    }
 
 
 def solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:

@@ -194,7 +194,7 @@ class _Stack:
 
 
 def _of_equal_shape(members: Sequence[TalliedNode]) -> list[list[TalliedNode]]:
-    groups: dict[tuple[int, ...], list[TalliedNode]] = {}
+    groups: dict[tuple[object, ...], list[TalliedNode]] = {}
     for member in members:
-        groups.setdefault(member.projection.values.shape, []).append(member)
+        groups.setdefault(member.projection.shape, []).append(member)
     return list(groups.values())

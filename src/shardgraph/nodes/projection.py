@@ -7,7 +7,7 @@ bounded so that **every partial sum is an integer below 2**24**, which float32 r
 in whatever order it is added; the steps in between act on one number at a time and round as
 IEEE 754 prescribes::
 
-    z  tokens [T, D], scaled to unit spread, rounded            |z| <= 127
+    z  tokens [T, D], scaled to unit spread, rounded, cut       |z| <= 127
     s  = z u                                                    |s| <= D * 127 * |u|  < 2**24
     a  = round(255 exp(-rate (max s - s)))                      0 <= a <= 255
     p  = round(4 a z / sum a)                                   |p| <= 508
@@ -41,8 +41,11 @@ EXACT_FLOAT64 = 1 << 53
 TOKEN_LIMIT, TOKEN_UNIT = 127, 16
 """Largest integer of a token, and the integer that stands for one standard deviation."""
 
-FINE_LIMIT = 4095
+FINE_LIMIT = 16_383
 """Tokens are first rounded to integers of this size, so that their spread is an exact sum."""
+
+CUT, CUT_ROUNDS = 4, 2
+"""Where outliers do not count: so many spreads off they are cut, and the spread is taken anew."""
 
 WEIGHT_LIMIT = 255
 """Largest integer attention weight (smaller for very many tokens, see `weight_limit`)."""
@@ -95,6 +98,8 @@ class Projection:
         attention: int8 [K, D], one attention vector per head.
         rate: float32 [K], attention logits per integer of score; not negative.
         values: int8 [K, D, V], value projection of each head.
+        robust: how the tokens of a sample are scaled, see `integer_tokens`. False for what was
+            trained on tokens that are scaled by all their numbers.
 
     Raises:
         RecipeError: shapes or types contradict each other, or some sum could leave the range in
@@ -104,6 +109,7 @@ class Projection:
     attention: np.ndarray
     rate: np.ndarray
     values: np.ndarray
+    robust: bool = True
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -131,6 +137,11 @@ class Projection:
                 f"{self.features} features of width {self.width} exceed the exact range.",
                 advice="Use fewer heads or a smaller value width.",
             )
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What projections must have in common to be computed in one stack."""
+        return (*self.values.shape, self.robust)
 
     @property
     def heads(self) -> int:
@@ -200,14 +211,19 @@ def trained_projection(attention: np.ndarray, values: np.ndarray) -> Projection:
     most = float(np.abs(values).max()) or 1.0
     scaled = np.rint(np.asarray(values, np.float64) * (value_limit(width, features) / most))
     spread = np.repeat(scaled.astype(np.int8), queries, axis=0)
-    return Projection(rounded, rate, spread)
+    return Projection(rounded, rate, spread, robust=False)
 
 
-def integer_tokens(tokens: np.ndarray) -> Tensor:
+def integer_tokens(tokens: np.ndarray, *, robust: bool) -> Tensor:
     """Tokens [B, T, D] as integers in [-127, 127], held in float32; a function of each sample.
 
     A sample has one scale for all its tokens (its root mean square becomes `TOKEN_UNIT`), so that
     they keep their relative lengths. A sample of zeros stays zero.
+
+    Some encoders have a few columns with numbers a hundred times those of the others (vision
+    transformers do). They would set the scale, and every attention score and feature would be
+    theirs. Where ``robust``, they count for the scale only up to `CUT` times it, and so reach
+    `TOKEN_LIMIT` and no further.
 
     Raises:
         UsageError: a token is not finite, or the shape is not [B, T, D].
@@ -220,9 +236,18 @@ def integer_tokens(tokens: np.ndarray) -> Tensor:
         raise UsageError("Activations hold values that are not finite.")
     fine = wide.mul_(FINE_LIMIT / largest.clamp(min=SMALLEST)).round_()
     exact = fine.to(torch.float64)
-    mean_square = (exact * exact).sum(dim=(1, 2), keepdim=True) / (fine.shape[1] * fine.shape[2])
-    scale = TOKEN_UNIT / mean_square.sqrt().clamp(min=SMALLEST)
+    spread = _root_mean_square(exact)
+    for _ in range(CUT_ROUNDS if robust else 0):
+        most = (CUT * spread).floor()  # an integer, so that sums stay exact
+        spread = _root_mean_square(exact.clamp(-most, most))
+    scale = TOKEN_UNIT / spread.clamp(min=SMALLEST)
     return fine.mul_(scale.to(torch.float32)).round_().clamp_(-TOKEN_LIMIT, TOKEN_LIMIT)
+
+
+def _root_mean_square(integers: Tensor) -> Tensor:
+    """Of the integers [B, T, D] of each sample, float64 [B, 1, 1]."""
+    squares = (integers * integers).sum(dim=(1, 2), keepdim=True)
+    return (squares / (integers.shape[1] * integers.shape[2])).sqrt()
 
 
 @functools.cache
@@ -248,12 +273,12 @@ class Projections:
         Raises:
             RecipeError: there are none, or they differ in shape.
         """
-        shapes = {p.values.shape for p in projections}
+        shapes = {p.shape for p in projections}
         if len(shapes) != 1:
             raise RecipeError("Projections in one stack must share their shape.")
         first = projections[0]
         self.count, self.features, self.width = len(projections), first.features, first.width
-        self.dtype, self._heads = dtype, first.heads
+        self.dtype, self._heads, self._robust = dtype, first.heads, first.robust
         attention = np.concatenate([p.attention for p in projections])
         self._attention = torch.from_numpy(attention).to(dtype)
         self._rate = torch.from_numpy(np.concatenate([p.rate for p in projections]) * RATE_STEPS)
@@ -271,7 +296,7 @@ class Projections:
         with torch.inference_mode():
             for row in range(0, len(tokens), ROWS_AT_ONCE):
                 rows = slice(row, row + ROWS_AT_ONCE)
-                whole = integer_tokens(tokens[rows]).to(self.dtype)
+                whole = integer_tokens(tokens[rows], robust=self._robust).to(self.dtype)
                 for node in range(0, self.count, step):
                     nodes = slice(node, node + step)
                     out[nodes, rows] = self._round(self._project(whole, nodes))

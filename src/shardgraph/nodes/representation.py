@@ -25,7 +25,7 @@ from shardgraph.nodes.tally_recipe import TallyRecipe
 from shardgraph.nodes.train import Job, train
 from shardgraph.nodes.weights import NodeWeights
 
-FORMAT = "shardgraph-projection-1"
+FORMAT = "shardgraph-projection-2"
 """Format name and version, in the metadata of every projection file."""
 
 Representation = NodeWeights | Projection

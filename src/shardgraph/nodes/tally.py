@@ -35,7 +35,7 @@ from shardgraph.nodes.projection import (
 )
 from shardgraph.nodes.tokens import TokenRows
 
-FORMAT = "shardgraph-tally-1"
+FORMAT = "shardgraph-tally-2"
 """Format name and version, in the metadata of every tally file."""
 
 BLOCK_ROWS = 1024
