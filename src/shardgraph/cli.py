@@ -135,7 +135,8 @@ def commands(context: click.Context) -> None:
     "--tallies",
     default=None,
     metavar="PRESET",
-    help="Shards that each node tallies: none, own, all or all-but:G.  [default: as the graph]",
+    help="Shards that each node tallies: none, own, all or all-but:G. Nodes that read are then "
+    "solved, not trained, unless a FILE.json says so.  [default: as the graph]",
 )
 @click.option(
     "--tally-budget",
@@ -174,9 +175,19 @@ def commands(context: click.Context) -> None:
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
 @click.option(
-    "--epochs", type=int, default=None, help="Epochs of the nodes that are trained.  [default: 30]"
+    "--epochs",
+    type=int,
+    default=None,
+    help="Epochs of the nodes that are trained; the default graph has none.  [default: 30]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The store seed.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Decides shards and all that is random. Where receipts are made public: a large number "
+    "that you keep to yourself.",
+)
 @bad_file_option
 @json_option
 def fit(

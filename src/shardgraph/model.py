@@ -226,7 +226,8 @@ class SafeModel:
         """Carry out a request, from acceptance to receipt.
 
         When it returns, the influence state is byte-identical to that of a store that never saw
-        the samples, and nothing derived from them is left under the store. A key that was used
+        the samples, and nothing derived from them is left under the store but one digest, that of
+        the whole state before, which the receipt states. A key that was used
         before forgets nothing more; if its request is unfinished, it is carried on.
 
         Raises:

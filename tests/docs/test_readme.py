@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -14,6 +15,9 @@ import pytest
 
 import shardgraph
 from shardgraph import cli
+from shardgraph.errors import ShardgraphError
+from shardgraph.forgetting.outcome import ChangeOutcome
+from shardgraph.report import Report
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -147,3 +151,21 @@ def test_examples_in_docstrings_hold(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_what_a_program_reads_is_documented() -> None:
+    page = (ROOT / "docs/guide/forgetting.md").read_text()
+    section = page.partition("## What a program reads")[2].partition("\n## ")[0]
+    outcome = ChangeOutcome("forget", 1, (), (), 0, 1, "0" * 64, 0.0)
+    told = set(re.findall(r"`(\w+)`", section))
+    assert set(Report.of_fit(outcome, ROOT).data) <= told
+    assert set(Report.of_error(ShardgraphError("wrong")).data) <= told
+
+
+def test_every_record_and_program_of_a_benchmark_is_listed() -> None:
+    folder = ROOT / "benchmarks"
+    told = set(re.findall(r"`([\w.*-]+\.(?:py|json))", (folder / "README.md").read_text()))
+    records = {path.name for path in folder.glob("results/*.json")}
+    assert not {name for name in records if not any(fnmatch(name, form) for form in told)}
+    for form in told:
+        assert any(folder.rglob(form)), form

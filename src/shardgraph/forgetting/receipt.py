@@ -9,11 +9,13 @@
 Signatures are Ed25519 (RFC 8032) over a purpose, a zero byte and canonical JSON. The commitment is
 a hash of 32 random bytes, the *opening*, which only the store and the receipt hold. So the ledger
 can be shown to anyone: only those to whom the receipt was given can show whose request an entry is
-about. No statement holds a name, path, label, count or content hash, nor a time: the day of the
-head says when the newest entry was made, and the order of entries says the rest.
+about. No statement holds a name, path, label, count or hash of one sample, nor a time: the day of
+the head says when the newest entry was made, and the order of entries says the rest.
 
 Not guaranteed: that nothing can be guessed. Numbers of nodes tell the shards apart, and whoever
-knows the store's seed can work out the shard of a name and rule entries out.
+knows the store's seed can work out the shard of a name and rule entries out. The digest of the
+state before is over the samples that went, too: whoever has the rest of that state and all of them
+can build it again and see that it was them.
 """
 
 from __future__ import annotations

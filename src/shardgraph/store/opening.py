@@ -83,7 +83,7 @@ def generation_of(database: Database) -> int:
 def _way_on(layout: Layout) -> str:
     if (layout.root / BACKUP_DATABASE).exists():
         return "It is a backup: `shardgraph restore` makes a store of it."
-    return "Create one: `shardgraph fit DATA --store`."
+    return f"Create one: `shardgraph fit DATA --store {layout.root.name}`."
 
 
 def _locked(layout: Layout, wait: float) -> tuple[Database, WriterLock]:
