@@ -31,12 +31,13 @@ SETTINGS = FitSettings(shards=4, graph="ring:2", epochs=10, recipe=RECIPE, seed=
 
 
 def data(rows: Iterable[int] = range(40)) -> ArrayDataset:
-    """Rows of one fixed array: four to an owner, three classes."""
+    """Rows of one fixed array: four to an owner, every other one of a source, three classes."""
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
     X = rng.normal(size=(60, 2, 4)) + 4 * rng.normal(size=(3, 2, 4))[y]
     kept = list(rows)
-    return ArrayDataset(X[kept], y[kept], ids=kept, owners=[f"u{row // 4}" for row in kept])
+    owners, sources = [f"u{row // 4}" for row in kept], [f"s{row % 2}" for row in kept]
+    return ArrayDataset(X[kept], y[kept], ids=kept, owners=owners, sources=sources)
 
 
 @pytest.fixture
@@ -238,25 +239,35 @@ def test_a_copy_is_a_store_of_its_own(model: SafeModel, tmp_path: Path) -> None:
         assert copy.store.digest() == model.store.digest()
 
 
+@pytest.mark.parametrize("tune_on", ["", "s1"])
 def test_heads_are_ready_when_a_generation_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune_on: str
 ) -> None:
     solved: list[int] = []
-    plain = reading.solve_all
+    published: list[int] = []
+    plain, publish = reading.solve_all, Store.publish
     monkeypatch.setattr(
         reading,
         "solve_all",
         lambda tallies, rule: [solved.append(len(tallies)), plain(tallies, rule)][1],
     )
-    settings = FitSettings(shards=4, graph="tallied:3", tally={"heads": 2, "value_width": 4})
+    monkeypatch.setattr(
+        Store,
+        "publish",
+        lambda store, change: [published.append(sum(solved)), publish(store, change)][1],
+    )
+    tally = {"heads": 2, "value_width": 4, "tune_on": tune_on}
+    settings = FitSettings(shards=4, graph="tallied:3", tally=tally)
     fitted, _ = SafeModel.fit(data(), tmp_path / "store", settings)
     with fitted:
         fitted.forget(ForgetRequest.of(samples=["1"]))
         assert sum(solved) == 0, "nobody has asked this process for an answer"
         before = fitted.snapshot()
         assert sum(solved) == 3
-        fitted.forget(ForgetRequest.of(samples=["2"]))
-        assert sum(solved) == 6
+        fitted.forget(ForgetRequest.of(samples=["3"]))
+        assert published[-1] == sum(solved) == 6, "heads were not there when a generation was"
+        held = {digest for digest, _ in fitted._answerer.cache._heads}
+        assert held == set(fitted.store.view().tallies.values()), "heads outlive their tallies"
         after = fitted.snapshot()
         assert sum(solved) == 6, "the answer had to wait for heads"
         assert after.view.generation == before.view.generation + 1

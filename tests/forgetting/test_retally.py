@@ -18,7 +18,8 @@ SHARDS, WIDTH = 6, 16
 TOKENS = np.random.default_rng(0).standard_normal((48, 3, WIDTH)).astype(np.float16)
 LABELS = [f"class {row % 5}" for row in range(48)]
 PROJECTIONS = [
-    random_projection(seed, width=WIDTH, heads=2, value_width=4, sharpness=1.0) for seed in range(3)
+    random_projection(seed, width=WIDTH, heads=2, value_width=value_width, sharpness=1.0)
+    for seed, value_width in enumerate((4, 4, 4, 4, 8))
 ]
 
 
@@ -34,7 +35,7 @@ def records(rows: list[int]) -> list[Record]:
 
 def tally_of(node: int, rows: list[int]) -> Tally:
     features = Projections([PROJECTIONS[node]])(TOKENS[rows])[0].numpy()
-    return Tally.empty(8).add(features, [LABELS[row] for row in rows])
+    return Tally.empty(PROJECTIONS[node].features).add(features, [LABELS[row] for row in rows])
 
 
 def changes(lost: list[int], gained: list[int]) -> dict[int, ShardChange]:
@@ -62,13 +63,14 @@ def run(tallies: list[tuple[int, ...]], lost: list[int], gained: list[int]) -> d
     return retally(nodes, changes(lost, gained), lambda _node, tally: tally)
 
 
-@pytest.mark.parametrize("block", [4, 1024])
+@pytest.mark.parametrize(("block", "nodes_at_once"), [(4, 1), (1024, 16)])
 def test_what_many_shards_lose_and_gain_leaves_the_bytes_of_what_they_hold(
-    monkeypatch: pytest.MonkeyPatch, block: int
+    monkeypatch: pytest.MonkeyPatch, block: int, nodes_at_once: int
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", block)
+    monkeypatch.setattr(module, "NODES_AT_ONCE", nodes_at_once)
     lost, gained = list(range(0, 30, 2)), [31, 32, 33, 47]
-    tallies: list[tuple[int, ...]] = [tuple(range(SHARDS)), (0, 1, 2), (5,)]
+    tallies: list[tuple[int, ...]] = [tuple(range(SHARDS)), (0, 1, 2), (5,), (0, 1, 2), (0, 1, 2)]
     found = run(tallies, lost, gained)
     for node, shards in enumerate(tallies):
         held = [row for row in range(48) if row not in lost and shard_of(row) in shards]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,23 @@ def test_forgetting_a_tuning_sample_tunes_as_if_it_had_never_been_there(tmp_path
         assert fresh.answer(tokens).probabilities.tobytes() == answer.probabilities.tobytes()
 
 
+def test_nodes_that_lose_nothing_answer_by_the_new_settings(tmp_path: Path) -> None:
+    own = FitSettings(shards=8, graph="isolated", tallies="own", tally=TALLY)
+    tokens = np.random.default_rng(1).normal(size=(5, 2, 8)).astype(np.float32)
+    with SafeModel.fit(data(list(range(80))), tmp_path / "lived", own)[0] as model:
+        model.answer(tokens)
+        before, tallies = rule_of(model), model.store.view().tallies
+        lost = [record for shard in range(6) for record in model.store.records(shard)]
+        gone = {int(record.id) for record in lost if record.source == "trial"}
+        model.forget(ForgetRequest.of(samples=[str(row) for row in gone]))
+        answer = model.answer(tokens)
+        assert rule_of(model) != before
+        assert set(tallies.items()) & set(model.store.view().tallies.items())
+    left = [row for row in range(80) if row not in gone]
+    with SafeModel.fit(data(left), tmp_path / "fresh", own)[0] as fresh:
+        assert fresh.answer(tokens).probabilities.tobytes() == answer.probabilities.tobytes()
+
+
 def test_a_sample_that_waits_to_be_forgotten_takes_no_part(tmp_path: Path) -> None:
     everything = list(range(80))
     with SafeModel.fit(data(everything), tmp_path / "store", SETTINGS)[0] as model:
@@ -60,6 +78,19 @@ def test_a_sample_that_waits_to_be_forgotten_takes_no_part(tmp_path: Path) -> No
         waiting = rule_of(model)
         model.forget(ForgetRequest.of(samples=["0"]))
         assert rule_of(model) == waiting
+
+
+def test_without_any_tuning_sample_the_settings_are_those_of_the_recipe(tmp_path: Path) -> None:
+    chosen = FitSettings(shards=8, graph="tallied:4", tally={**TALLY, "spread": 7.0})
+    tokens = np.random.default_rng(1).normal(size=(5, 2, 8)).astype(np.float32)
+    with SafeModel.fit(data(list(range(80))), tmp_path / "store", chosen)[0] as model:
+        model.answer(tokens)
+        model.forget(ForgetRequest.of(sources=["trial"]))
+        assert rule_of(model) == HeadRule(spread=7.0)
+        answer = model.answer(tokens)
+    untuned = replace(chosen, tally={**chosen.tally, "tune_on": ""})
+    with SafeModel.fit(data(list(range(0, 80, 2))), tmp_path / "fresh", untuned)[0] as fresh:
+        assert fresh.answer(tokens).probabilities.tobytes() == answer.probabilities.tobytes()
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from shardgraph.data.arrays import ArrayDataset
-from shardgraph.errors import EnvironmentChangedError, UnknownIdError, UsageError
+from shardgraph.errors import (
+    EnvironmentChangedError,
+    StoreDamagedError,
+    UnknownIdError,
+    UsageError,
+)
 from shardgraph.forgetting.create import FitSettings
 from shardgraph.forgetting.verify import parse_nodes, verify, verify_here
+from shardgraph.identity import SampleId
 from shardgraph.model import SafeModel
 from shardgraph.store import Store
 
@@ -70,6 +76,25 @@ def test_a_missing_file_is_a_difference(store: Store) -> None:
 def test_an_unknown_node_is_refused(store: Store) -> None:
     with pytest.raises(UnknownIdError, match="no node 7"):
         verify(store.path, [7])
+
+
+def test_a_store_that_changes_meanwhile_is_not_judged(store: Store) -> None:
+    def accept(_: object) -> None:
+        with Store.open(store.path, mode="write") as other:
+            other.accept("key", "forget", [SampleId("0")], [0])
+
+    found = verify_here(store, None, accept)
+    assert "changed while" in found["error"]
+    assert not found["damaged"]
+
+
+def test_damaged_activations_are_not_called_a_difference(store: Store) -> None:
+    path = min((store.path / "activations").iterdir())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreDamagedError, match=path.name):
+        verify(store.path)
 
 
 def test_another_arithmetic_is_told_and_not_called_a_difference(
