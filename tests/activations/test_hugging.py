@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from shardgraph.activations import hugging
 from shardgraph.activations.hugging import HuggingModel
 from shardgraph.activations.selftest import batch_is_safe
-from shardgraph.errors import RecipeError, UsageError
+from shardgraph.errors import DataError, RecipeError, UsageError
 
 transformers = pytest.importorskip("transformers")
 
@@ -74,7 +75,20 @@ def test_preprocessing_is_that_of_the_model(tiny_vit: Path) -> None:
     assert backbone.prepare(large).shape == (3, 32, 32)
 
 
-def test_long_texts_are_cut(tiny_bert: Path) -> None:
+def test_images_that_stay_of_different_sizes_are_refused(tiny_vit: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_vit, tmp_path)
+    change_json(folder / "preprocessor_config.json", do_resize=False)
+    images = hugging._Images(transformers, str(folder))
+    example = images.example(0)
+    assert images.prepare(example).shape == (3, *example.shape[:2])
+    with pytest.raises(DataError, match="another") as refused:
+        images.prepare(np.zeros((32, 40, 3), np.uint8))
+    assert refused.value.advice
+
+
+def test_long_texts_are_cut(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hugging, "MOST_TOKENS", 10)
+    assert HuggingModel(str(tiny_bert)).tokens == 10
     backbone = HuggingModel(f"{tiny_bert}?tokens=8")
     assert backbone.tokens == 8
     texts = ["the film was good " * 9, "the film was good the film bad bad"]
@@ -91,6 +105,8 @@ def test_full_rows_beside_short_ones_and_padding(tiny_bert: Path) -> None:
         found = backbone.encode(np.stack([long, neighbour]))
         assert found[0].tobytes() == alone.tobytes()
         assert np.isfinite(found).all()
+    padded = backbone._input.arguments(np.stack([long, np.zeros_like(long)]))
+    assert padded["attention_mask"].sum(1).tolist() == [24, 1], "nothing attends to nothing"
     lengths = {int(backbone.prepare(backbone.example(seed))[1].sum()) for seed in range(8)}
     assert 24 in lengths
     assert len(lengths) > 2  # so the self-test sees both
@@ -99,6 +115,8 @@ def test_full_rows_beside_short_ones_and_padding(tiny_bert: Path) -> None:
 def test_the_digest_covers_all_that_decides_the_numbers(tiny_vit: Path, tmp_path: Path) -> None:
     folder = copied(tiny_vit, tmp_path)
     digests = [HuggingModel(str(tiny_vit)).digest]
+    assert HuggingModel(str(folder)).digest == digests[0]
+    change_json(folder / "config.json", transformers_version="0", architectures=["Another"])
     assert HuggingModel(str(folder)).digest == digests[0]
     digests.append(HuggingModel(str(folder), "1").digest)
     change_json(folder / "preprocessor_config.json", image_mean=[0.4, 0.5, 0.5])
@@ -159,6 +177,30 @@ def test_a_model_of_images_and_texts_is_taken_by_its_image_tower(
         backbone = HuggingModel(str(tmp_path), layer)
         assert (backbone.kind, backbone.tokens, backbone.width) == ("images", 5, 16)
         assert batch_is_safe(backbone, 3)
+
+
+def test_a_model_with_a_decoder_is_taken_by_its_encoder(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    (folder / "model.safetensors").unlink()
+    config = transformers.T5Config(
+        vocab_size=100, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2
+    )
+    torch.manual_seed(0)
+    transformers.T5Model(config).save_pretrained(folder)
+    backbone = HuggingModel(f"{folder}?tokens=8")
+    assert (backbone.kind, backbone.tokens, backbone.width) == ("texts", 8, 16)
+    assert backbone.digest != HuggingModel(f"{folder}?tokens=8", "1").digest
+    assert batch_is_safe(backbone, 3)
+
+
+def test_loading_leaves_the_messages_of_the_package_as_they_were(tiny_vit: Path) -> None:
+    log = transformers.utils.logging
+    log.enable_progress_bar()
+    before = log.get_verbosity()
+    HuggingModel(str(tiny_vit))
+    assert log.get_verbosity() == before < log.ERROR
+    assert log.is_progress_bar_enabled()
+    log.disable_progress_bar()
 
 
 def test_refused(tiny_vit: Path, tiny_bert: Path, tmp_path: Path) -> None:

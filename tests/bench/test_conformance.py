@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from shardgraph.bench.data import BenchData, Part, accuracy
 from shardgraph.bench.methods.catalogue import FAMILIES, Spec, Tuned, build
-from shardgraph.bench.methods.protocol import Method, predict
-from shardgraph.bench.methods.sharded import Memory
+from shardgraph.bench.methods.protocol import Method, Work, predict
+from shardgraph.bench.methods.sharded import Memory, ShardedModel
+from shardgraph.bench.methods.sliced import SlicedSisa, Slices
 
 RECIPE = {"heads": 4, "value_width": 16, "epochs": 3, "batch_size": 8, "learning_rate": 0.003}
 TUNED = Tuned(adapter={"1": RECIPE})
@@ -35,7 +37,7 @@ SPECS = [
     Spec("neighbours"),
     Spec("probe"),
 ]
-GONE = [5, 40, 41, 77]
+GONE, TOGETHER = [5, 77], [3, 12, 40, 41, 58, 63]
 
 
 def method_of(spec: Spec, seed: int = 0) -> Method:
@@ -72,10 +74,10 @@ def test_an_exact_method_is_a_fresh_fit_after_forgetting(spec: Spec, data: Bench
     method = method_of(spec)
     model = method.fit(data.train, every(data))
     before = model.digest()
-    for row in GONE[:2]:
+    for row in GONE:
         model.forget([row])
-    model.forget(GONE[2:])
-    fresh = method.fit(data.train, np.setdiff1d(every(data), GONE))
+    model.forget(TOGETHER)
+    fresh = method.fit(data.train, np.setdiff1d(every(data), GONE + TOGETHER))
     assert model.digest() != before
     if method.guarantee == "refit":
         assert model.digest() == fresh.digest()
@@ -101,12 +103,48 @@ def test_the_answer_while_forgetting_does_not_depend_on_what_goes(
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.title)
 def test_a_deletion_says_what_it_took(spec: Spec, data: BenchData) -> None:
-    work = method_of(spec).fit(data.train, every(data)).forget([GONE[0]])
-    assert work.samples > 0
-    assert work.passes >= 0
-    if spec.family == "unsharded":
-        assert work.samples == (spec.nodes or 1) * (len(data.train) - 1)
-        assert work.passes == work.samples * TUNED.recipe(1).epochs
+    method = method_of(spec)
+    work = method.fit(data.train, every(data)).forget([GONE[0]])
+    left = len(data.train) - 1
+    match spec.family:
+        case "ridge" | "means":
+            assert work == Work(1, 1)
+        case "neighbours" | "s3t":
+            assert work == Work(1, 0)
+        case "probe":
+            assert work.samples == left
+            assert work.passes > left
+            assert work.passes % left == 0
+        case "unsharded":
+            assert work.samples == (spec.nodes or 1) * left
+            assert work.passes == work.samples * TUNED.recipe(1).epochs
+        case "sisa" | "safe":
+            assert work.samples > 0
+            assert work.passes == work.samples * TUNED.recipe(spec.shards).epochs
+        case "sisa-sliced":
+            assert isinstance(method, SlicedSisa)
+            live = np.setdiff1d(every(data), GONE[0])
+            slices = Slices(data.train, live, spec.shards, spec.slices, 0)
+            shard, hit = slices.place[GONE[0]]
+            sizes = np.cumsum([len(rows) for rows in slices.rows[shard]])
+            assert work == Work(sizes[-1], sum(sizes[hit:]) * method.stage_recipe.epochs)
+        case _:
+            assert 0 < work.samples <= work.passes
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.title)
+def test_shards_and_slices_may_run_empty(spec: Spec, data: BenchData) -> None:
+    method = method_of(spec)
+    few = every(data)[:6]
+    model = method.fit(data.train, few)
+    for row in few[:4]:
+        model.forget([int(row)])
+    fresh = method.fit(data.train, few[4:])
+    for found in (predict(model, data.test.tokens), predict(fresh, data.test.tokens)):
+        assert found is not None or method.guarantee == "removed"
+        assert found is None or np.isfinite(found).all()
+    if method.guarantee == "refit":
+        assert model.digest() == fresh.digest()
 
 
 def test_a_last_sample_takes_its_class_along(data: BenchData) -> None:
@@ -120,17 +158,45 @@ def test_a_last_sample_takes_its_class_along(data: BenchData) -> None:
         found = predict(model, data.test.tokens)
         assert found is not None, spec.title
         assert (found.argmax(axis=1) != 0).all(), spec.title
+        if spec.family not in ("ridge", "means", "proto-sisa"):
+            assert not found[:, 0].any(), spec.title
         if method.guarantee == "refit":
             fresh = method.fit(data.train, np.setdiff1d(live, last))
             assert model.digest() == fresh.digest(), spec.title
 
 
+def test_shards_answer_as_the_package_does(data: BenchData) -> None:
+    """Where some of them do not know every class."""
+    rare = np.flatnonzero(np.array(data.train.labels) == data.classes[0])
+    live = np.setdiff1d(every(data), rare[1:])
+    for spec in (Spec("sisa", shards=4), Spec("safe-tallies", shards=4, tallies="own")):
+        model = method_of(spec).fit(data.train, live)
+        assert isinstance(model, ShardedModel)
+        found, said = predict(model, data.test.tokens), model._answering()
+        assert found is not None
+        np.testing.assert_allclose(found, said.predict_proba(data.test.tokens), atol=1e-6)
+
+
 def test_memory_changes_no_bit(data: BenchData, tmp_path: Path) -> None:
     memory = Memory(tmp_path)
-    for spec in (Spec("sisa", shards=4), Spec("safe-tallies", shards=4, tallies="all")):
-        for train in (data.train, data.train, with_other_tokens(data.train)):
-            shared = build(spec, TUNED, 0, memory).fit(train, every(data))
-            assert shared.digest() == method_of(spec).fit(train, every(data)).digest()
+    sisa, cliques = Spec("sisa", shards=4), Spec("safe", shards=4, graph="cliques:2")
+    labels = data.train.labels
+    shifted = zip(data.train.samples, (*labels[1:], labels[0]), strict=True)
+    renamed = Part(tuple(replace(one, label=label) for one, label in shifted), data.train.tokens)
+    longer = Tuned(adapter={"1": {**RECIPE, "epochs": 4}})
+    cases = [
+        (sisa, TUNED, data.train),
+        (sisa, TUNED, data.train),
+        (cliques, TUNED, data.train),
+        (cliques, TUNED, data.train),
+        (Spec("safe-tallies", shards=4, tallies="all"), TUNED, data.train),
+        (sisa, TUNED, with_other_tokens(data.train)),
+        (sisa, TUNED, renamed),
+        (sisa, longer, data.train),
+    ]
+    for spec, tuned, train in cases:
+        shared = build(spec, tuned, 0, memory).fit(train, every(data))
+        assert shared.digest() == build(spec, tuned, 0).fit(train, every(data)).digest()
 
 
 def test_seeds_matter(data: BenchData) -> None:
