@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from shardgraph import cli
-from shardgraph.bench import cells, grid, records
+from shardgraph.bench import cells, grid, records, summary, tables
 from shardgraph.bench.config import BenchConfig
 from shardgraph.bench.data import BenchData, Part
 from shardgraph.bench.grid import run_grid
 from shardgraph.bench.run import publish
+from shardgraph.errors import UsageError
 
 RECIPE = {"heads": 2, "value_width": 16, "epochs": 2, "batch_size": 8}
 CONFIG: dict[str, Any] = {
@@ -51,6 +52,9 @@ CONFIG: dict[str, Any] = {
     },
     "latency": [{"family": "sisa", "shards": 2}],
 }
+
+
+RING = "SAFE ring:2, 4 shards"
 
 
 def silent(*_: object) -> None: ...
@@ -138,8 +142,12 @@ def test_finished_cells_are_not_run_again(
     monkeypatch.setattr(grid.cells, "compare", counted)
     with pytest.raises(KeyboardInterrupt):
         run_grid(data, config, tmp_path, silent, jobs=1)
+    assert [record["config"].get("family") for record in grid.kept(data, config, tmp_path)] == [
+        None, "ridge"
+    ]  # fmt: skip
     first = run_grid(data, config, tmp_path, silent, jobs=1)
     assert ran == ["ridge", "means", "means", "neighbours"]
+    assert grid.kept(data, config, tmp_path) == first
     assert run_grid(data, config, tmp_path, silent, jobs=1) == first
     assert len(ran) == 4
     more = BenchConfig.from_json({"seeds": [0], "requests": 2, "methods": methods})
@@ -209,12 +217,13 @@ def test_the_digest_of_the_code_covers_the_methods() -> None:
 def test_tables_and_pictures_say_what_records_say(
     found: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    run = {"cells": len(found), "cells_found": 3, "jobs": 2, "wall_seconds": 90.0}
+    run = {"cells": len(found), "cells_found": 0, "jobs": 2, "wall_seconds": 90.0}
     outcome = publish(found, run, tmp_path)
     assert records.read_run(tmp_path / "results.json") == run
     assert records.read_all(tmp_path / "results.json") == found
     page = (tmp_path / "results.md").read_text()
-    assert "22 cells in 1.5 minutes, 2 at a time; 3 of them were there already." in page
+    assert "22 cells in 1.5 minutes, 2 at a time." in page
+    assert "minutes" not in tables.run_line({**run, "cells_found": 3})
     for record in found:
         if "title" in record["config"]:
             assert record["config"]["title"] in page
@@ -227,6 +236,23 @@ def test_tables_and_pictures_say_what_records_say(
     before = {path: path.read_bytes() for path in outcome.pictures}
     publish(found, run, tmp_path)
     assert {path: path.read_bytes() for path in outcome.pictures} == before
+
+
+def test_tables_over_several_places(found: list[dict[str, Any]]) -> None:
+    other = [{**record, "config": {**record["config"], "encoder": "other:1"}} for record in found]
+    few = [record for record in other if record["config"].get("family") == "sisa"]
+    table = tables.across([*found, *few], [("halves", "SISA, 2 shards"), ("ring", RING)])
+    head, _, halves, ring = table.splitlines()
+    assert "made up, none: accuracy, %" in head
+    assert "made up, other: accuracy, %" in head
+    accuracy = np.mean([r["accuracy"] for r in results_of(found, "compare", "sisa")[:2]])
+    assert halves.count(f" {100 * accuracy:.1f}") == 2
+    assert ring.split(" | ")[2] == "not measured"
+    gained = tables.gains([*found, *few], [RING]).splitlines()[-1]
+    rows = {row.title: row for row in summary.rows(found)}
+    ours, theirs = (100 * rows[title].accuracy.mean for title in (RING, "SISA, 4 shards"))
+    assert f" {ours - theirs:+.1f}; " in gained
+    assert gained.endswith("| not measured |")
 
 
 def test_the_command_on_a_folder_of_images(tmp_path: Path) -> None:
@@ -250,7 +276,12 @@ def test_the_command_on_a_folder_of_images(tmp_path: Path) -> None:
         "1",
         "--json",
     ]
-    done = CliRunner().invoke(cli.commands, [*words, "--config", str(tmp_path / "config.json")])
+    words += ["--config", str(tmp_path / "config.json")]
+    nothing = CliRunner().invoke(cli.commands, [*words, "--kept"])
+    assert isinstance(nothing.exception, UsageError)
+    done = CliRunner().invoke(cli.commands, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.splitlines()[-1])["cells"] == 2
+    again = CliRunner().invoke(cli.commands, [*words, "--kept"])
+    assert json.loads(again.stdout.splitlines()[-1])["cells"] == 2
     assert "class means" in (tmp_path / "out" / "results.md").read_text()

@@ -7,7 +7,6 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -41,20 +40,21 @@ def test_a_changed_figure_would_be_noticed(pages: ModuleType) -> None:
     assert pages.filled(text.replace(table[0], changed), pages.all_records()) == text
 
 
-def test_records_are_of_the_default_configuration(pages: ModuleType) -> None:
-    """On two data sets at least, every family, and nothing that the configuration does not ask."""
-    config = read_config(DEFAULT)
-    asked = {spec.title: spec.family for spec in config.methods}
-    found: dict[Any, set[str]] = {}
-    for record in pages.all_records():
-        place = record["config"]["data"], record["config"]["encoder"]
-        if record["config"]["kind"] == "compare":
-            assert record["config"]["seed"] in config.seeds
-            found.setdefault(place, set()).add(record["config"]["title"])
-    assert len(found) >= 2
-    for place, titles in found.items():
-        assert titles <= set(asked), place
-        assert {asked[title] for title in titles} == set(asked.values()), place
+def test_records_are_of_the_configurations(pages: ModuleType) -> None:
+    """Two data sets and two encoders: all families asked for, and nothing that is not."""
+    places = set()
+    for path in pages.RECORDS:
+        vit = path.stem.endswith("_vit")
+        config = read_config(ROOT / "benchmarks" / "vit.json" if vit else DEFAULT)
+        asked = {spec.title: spec.family for spec in config.methods}
+        found = [r["config"] for r in pages.read_all(path) if r["config"]["kind"] == "compare"]
+        assert {record["seed"] for record in found} <= set(config.seeds)
+        titles = {record["title"] for record in found}
+        assert titles <= set(asked), path.name
+        assert {asked[title] for title in titles} == set(asked.values()), path.name
+        places |= {(record["data"], record["encoder"]) for record in found}
+    assert len({data for data, _ in places}) >= 2
+    assert len({encoder for _, encoder in places}) >= 2
 
 
 def test_records_name_no_place_on_a_machine(pages: ModuleType) -> None:

@@ -49,6 +49,11 @@ from shardgraph.report import Report, count, progress_bar
     default=None,
     help="Methods measured side by side, each in a process.  [default: one per core]",
 )
+@click.option(
+    "--kept",
+    is_flag=True,
+    help="Measure nothing: tables and pictures of what an interrupted run has left.",
+)
 @json_option
 def bench(
     data: tuple[str, ...],
@@ -62,6 +67,7 @@ def bench(
     layer: str | None,
     block: int,
     jobs: int | None,
+    kept: bool,
     as_json: bool,
 ) -> None:
     """Compare methods on DATA: accuracy against what forgetting takes.
@@ -81,7 +87,14 @@ def bench(
     wanted = configured(data, quick=quick, config=config, methods=methods, seeds=seeds, test=test)
     with progress_bar() as progress:
         outcome = bench_all(
-            wanted, out, backbone=backbone, layer=layer, block=block, jobs=jobs, progress=progress
+            wanted,
+            out,
+            backbone=backbone,
+            layer=layer,
+            block=block,
+            jobs=jobs,
+            measure=not kept,
+            progress=progress,
         )
     text = (
         f"{count(outcome.cells, 'cell')} in {out / 'results.json'}; tables in "

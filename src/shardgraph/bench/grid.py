@@ -53,8 +53,7 @@ def run_grid(
     goes on with the cells that have no record. A change of the code that decides results, of the
     settings or of the data makes a new record; old ones stay.
     """
-    records = Records(out / "records")
-    about = {"data": data.name, "encoder": data.encoder, "rows": data_digest(data)}
+    records, about = Records(out / "records"), _about(data)
     fits = out / "fits" / code_digest()[:16]
     with workers(data, fits, jobs) as side_by_side:
         tuning = _tune(config, about, records, side_by_side, progress)
@@ -78,6 +77,22 @@ def run_grid(
     return [tuning, *(record for record in found.values() if record is not None)]
 
 
+def kept(data: BenchData, config: BenchConfig, out: Path) -> list[Record]:
+    """The records that an interrupted run has left; nothing is measured."""
+    records, about = Records(out / "records"), _about(data)
+    tuning = records.find(_tuning_of(config, about))
+    if tuning is None:
+        return []
+    wanted = _cells(config, Tuned(**tuning["results"]["tuned"]), about, records)
+    found = (records.find(cell.config) for cell in wanted)
+    return [tuning, *(record for record in found if record is not None)]
+
+
+def _about(data: BenchData) -> Record:
+    """What the records of one data set have in common."""
+    return {"data": data.name, "encoder": data.encoder, "rows": data_digest(data)}
+
+
 def data_digest(data: BenchData) -> str:
     """SHA-256 of the ids, labels and order of all samples of a data set."""
     parts = (data.train, data.test, *([data.val] if data.val is not None else []))
@@ -97,18 +112,22 @@ def _tune(
     side_by_side: Workers,
     progress: Progress,
 ) -> Record:
-    specs = (*config.methods, *config.streams.methods, *config.latency)
-    families = sorted({spec.family for spec in specs})
-    wanted = {**about, "families": families, "grid": config.tuning, "kind": "tuning", "seed": SEED}
+    wanted = _tuning_of(config, about)
     found = records.find(wanted)
     if found is None:
         began = time.perf_counter()
         tuner = Tuner(config.tuning, side_by_side, progress)
-        tuned = tuner.run(families)
+        tuned = tuner.run(wanted["families"])
         results = {"trials": tuner.trials, "tuned": tuned.to_json()}
         took = {"wall_seconds": time.perf_counter() - began}
         found = records.keep(wanted, results, took)
     return found
+
+
+def _tuning_of(config: BenchConfig, about: Record) -> Record:
+    specs = (*config.methods, *config.streams.methods, *config.latency)
+    families = sorted({spec.family for spec in specs})
+    return {**about, "families": families, "grid": config.tuning, "kind": "tuning", "seed": SEED}
 
 
 def _cells(config: BenchConfig, tuned: Tuned, about: Record, records: Records) -> Iterator[_Cell]:

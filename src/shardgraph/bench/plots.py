@@ -146,12 +146,20 @@ def by_cost(found: Sequence[Row], title: str) -> Canvas:
 def overview(records: Sequence[Record]) -> Canvas:
     """Accuracy against passes, a panel per data set and encoder."""
     shown = places(records)
-    canvas, panels = _canvas("Accuracy against the cost of forgetting one sample", len(shown))
-    for axes, place in zip(panels, shown, strict=True):
+    columns = min(2, len(shown))
+    canvas, panels = _canvas(
+        "Accuracy against the cost of forgetting one sample",
+        columns,
+        rows=-(-len(shown) // columns),
+    )
+    for axes, place in zip(panels, shown, strict=False):
         _against_cost(axes, rows([r for r in records if where(r) == place]), "passes")
         axes.set_title(f"{place[0]}, {place[1].partition(':')[0]}", fontsize=10, color=INK)
-    panels[0].set_ylabel("test accuracy, %")
-    _legend(panels[-1], max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[0])))
+        axes.set_ylabel("test accuracy, %")
+    fullest = max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    _legend(panels[columns - 1], fullest)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
     return canvas
 
 

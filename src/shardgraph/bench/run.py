@@ -13,7 +13,7 @@ from shardgraph.activations.open import open_backbone
 from shardgraph.bench import plots, tables
 from shardgraph.bench.config import DEFAULT, QUICK, BenchConfig, read_config
 from shardgraph.bench.data import DIGITS, load
-from shardgraph.bench.grid import run_grid
+from shardgraph.bench.grid import kept, run_grid
 from shardgraph.bench.records import write_all
 from shardgraph.errors import UsageError
 from shardgraph.files import make_directory, write_atomic
@@ -76,11 +76,14 @@ def bench_all(
     progress: Progress,
     block: int = 1,
     jobs: int | None = None,
+    measure: bool = True,
 ) -> Outcome:
     """Run what is wanted and write ``results.json``, ``results.md`` and ``plots/`` below ``out``.
 
+    Without ``measure``, what an interrupted run has measured is written, and nothing else is done.
+
     Raises:
-        UsageError: fewer than one job.
+        UsageError: fewer than one job, or nothing was kept.
         DataError, BadFileError, RecipeError: as `shardgraph.bench.data.load` says.
     """
     if jobs is not None and jobs < 1:
@@ -90,7 +93,15 @@ def bench_all(
     records: list[dict[str, Any]] = []
     for spec in wanted.data:
         data = load(spec, encoder, out / "activations", progress, wanted.test, block)
-        records += run_grid(data, wanted.config, out, progress, jobs)
+        if measure:
+            records += run_grid(data, wanted.config, out, progress, jobs)
+        else:
+            records += kept(data, wanted.config, out)
+    if not records:
+        raise UsageError(
+            f"Nothing that this version has measured lies in {out}.",
+            advice="Leave out --kept to measure.",
+        )
     run = {
         "cells": len(records),
         "cells_found": sum(record["ended"] < started for record in records),

@@ -21,10 +21,14 @@ from shardgraph.bench.summary import (
     where,
 )
 
+READ_AS = (
+    "Seconds are processor seconds of all threads. Intervals are 95 % over seeds (Student's t)."
+)
+
 
 def page(records: Sequence[Record], runs: Sequence[Record]) -> str:
     """All tables of a run, data set by data set."""
-    parts = ["# Results", "", conditions(records), "", *map(run_line, runs)]
+    parts = ["# Results", "", " ".join(map(run_line, runs)), conditions(records), "", READ_AS]
     for place in places(records):
         here = [record for record in records if where(record) == place]
         found = rows(here)
@@ -37,7 +41,7 @@ def page(records: Sequence[Record], runs: Sequence[Record]) -> str:
         if timed := of_kind(here, "latency"):
             parts += ["", "### One request through a store", "", latency_table(timed)]
         if tuned := of_kind(here, "tuning"):
-            parts += ["", "### Settings", "", tuning_table(tuned[-1])]
+            parts += ["", "### Settings", "", tuning_table(tuned)]
     return "\n".join(parts) + "\n"
 
 
@@ -52,19 +56,17 @@ def conditions(records: Sequence[Record]) -> str:
     machines = sorted({record["machine"]["cpu"] for record in records})
     loads = [record["machine"]["load_average"][0] for record in records]
     return (
-        f"{len(records)} cells; commits {', '.join(commits)}; processor {', '.join(machines)}; "
-        f"load average while they were measured {min(loads):.1f} to {max(loads):.1f}. Seconds are "
-        "processor seconds of all threads. Intervals are 95 % over seeds (Student's t)."
+        f"Commits {', '.join(commits)}; processor {', '.join(machines)}; load average while cells "
+        f"were measured {min(loads):.1f} to {max(loads):.1f}."
     )
 
 
 def run_line(run: Record) -> str:
-    """How long a run took, and whether it measured everything itself."""
-    earlier = f"; {run['cells_found']} of them were there already" if run["cells_found"] else ""
-    return (
-        f"{run['cells']} cells in {run['wall_seconds'] / 60:.1f} minutes, "
-        f"{run['jobs']} at a time{earlier}."
-    )
+    """How long a run took, if it measured everything itself."""
+    if run["cells_found"]:
+        return f"{run['cells']} cells, measured in several runs."
+    minutes = run["wall_seconds"] / 60
+    return f"{run['cells']} cells in {minutes:.1f} minutes, {run['jobs']} at a time."
 
 
 def comparison(found: Sequence[Row]) -> str:
@@ -98,32 +100,60 @@ def comparison(found: Sequence[Row]) -> str:
     return table(head, lines) + note
 
 
-def short(records: Sequence[Record], titles: Sequence[str]) -> str:
-    """Some methods on all data sets: accuracy, and the passes and milliseconds of a deletion."""
-    found = {place: {row.title: row for row in at} for place, at in _by_place(records).items()}
-    head = ["method"]
-    for data, encoder in found:
-        head += [f"{data}, {encoder.partition(':')[0]}: accuracy, %", "passes", "ms"]
+def across(records: Sequence[Record], named: Sequence[tuple[str, str]]) -> str:
+    """Some methods on all data sets and encoders: (what the line is called, title of the method).
+
+    Accuracy at each place, and between which figures what a deletion takes lies over them.
+    """
+    found = [
+        (place, {row.title: row for row in rows(r for r in records if where(r) == place)})
+        for place in places(records)
+    ]
+    head = [
+        "method",
+        *(f"{data}, {encoder.partition(':')[0]}: accuracy, %" for (data, encoder), _ in found),
+        "one deletion: passes",
+        "milliseconds",
+    ]
     lines = []
-    for title in titles:
-        known = [row for at in found.values() if (row := at.get(title)) is not None]
-        line = [_marked(known[0]) if known else title]
-        for of_title in found.values():
-            row = of_title.get(title)
-            if row is None:
-                line += ["", "", ""]
-            else:
-                line += [row.accuracy.percent(), cost(row, "passes")]
-                line.append(number(1000 * row.cost["seconds"]))
-        lines.append(line)
+    for name, title in named:
+        members = [at.get(title) for _, at in found]
+        known = [row for row in members if row is not None]
+        lines.append(
+            [
+                name + (" †" if known and known[0].removes_only else ""),
+                *("not measured" if row is None else row.accuracy.percent() for row in members),
+                _between([row.cost["passes"] for row in known]),
+                _between([1000 * row.cost["seconds"] for row in known]),
+            ]
+        )
     return table(head, lines)
 
 
-def _by_place(records: Sequence[Record]) -> dict[tuple[str, str], list[Row]]:
-    return {
-        place: rows([record for record in records if where(record) == place])
-        for place in places(records)
-    }
+def _between(values: Sequence[float]) -> str:
+    """The least and the greatest value, as text."""
+    ends = dict.fromkeys(number(value) for value in (min(values), max(values))) if values else {}
+    return " to ".join(ends)
+
+
+def gains(records: Sequence[Record], titles: Sequence[str]) -> str:
+    """Points of accuracy that shard graphs gain over SISA: at equal n, and at equal cost."""
+    shown = places(records)
+    head = ["graph"]
+    head += [f"{data}, {encoder.partition(':')[0]}: at equal n; cost" for data, encoder in shown]
+    lines = []
+    for title in titles:
+        line = [title]
+        for place in shown:
+            found = {row.title: row for row in rows(r for r in records if where(r) == place)}
+            row, sisa = found.get(title), _sisa(found.values())
+            equal = [one for one in sisa if row is not None and one.spec.shards == row.spec.shards]
+            if row is None or not equal:
+                line.append("not measured")
+            else:
+                line.append(f"{_gain(row, equal[0])}; {_gain(row, _nearest_cost(row, sisa))}")
+        lines.append(line)
+    return table(head, lines)
 
 
 def while_fenced(row: Row) -> str:
@@ -136,13 +166,12 @@ def while_fenced(row: Row) -> str:
 
 def equal_cost(found: Sequence[Row]) -> str:
     """Each shard graph beside the SISA of the nearest cost in passes that is no cheaper to beat."""
-    sisa = [row for row in found if row.spec.family == "sisa" and row.spec.vote is None]
+    sisa = _sisa(found)
     lines = []
     for row in found:
         if row.spec.family not in ("safe", "safe-tallies") or not sisa:
             continue
-        rival = min(sisa, key=lambda other: _apart(row.cost["passes"], other.cost["passes"]))
-        difference = 100 * (row.accuracy.mean - rival.accuracy.mean)
+        rival = _nearest_cost(row, sisa)
         lines.append(
             [
                 row.title,
@@ -151,7 +180,7 @@ def equal_cost(found: Sequence[Row]) -> str:
                 rival.title,
                 cost(rival, "passes"),
                 rival.accuracy.percent(),
-                f"{difference:+.1f}",
+                _gain(row, rival),
             ]
         )
     head = [
@@ -164,6 +193,18 @@ def equal_cost(found: Sequence[Row]) -> str:
         "gain",
     ]
     return table(head, lines)
+
+
+def _sisa(found: Iterable[Row]) -> list[Row]:
+    return [row for row in found if row.spec.family == "sisa" and row.spec.vote is None]
+
+
+def _nearest_cost(row: Row, rivals: Sequence[Row]) -> Row:
+    return min(rivals, key=lambda other: _apart(row.cost["passes"], other.cost["passes"]))
+
+
+def _gain(row: Row, other: Row) -> str:
+    return f"{100 * (row.accuracy.mean - other.accuracy.mean):+.1f}"
 
 
 def unbeaten(found: Sequence[Row]) -> str:
@@ -225,18 +266,24 @@ def latency_table(records: Sequence[Record]) -> str:
     return table(["store", *(f"{name}, ms" for name in names.values()), "MB on disk"], lines)
 
 
-def tuning_table(record: Record) -> str:
-    """What was chosen, from how many candidates."""
-    tuned = record["results"]["tuned"]
-    chosen = [
-        (f"adapter, 1/{parts} of the data", value) for parts, value in tuned["adapter"].items()
-    ]
-    chosen += [(f"vote of {parts} shards", {"vote": vote}) for parts, vote in tuned["vote"].items()]
-    chosen += list(tuned["families"].items())
-    lines = [[name, _settings(value)] for name, value in chosen]
-    return (
-        f"{len(record['results']['trials'])} candidates fitted and scored on training data.\n\n"
-        + table(["for", "chosen"], lines)
+def tuning_table(records: Sequence[Record]) -> str:
+    """What was chosen, from how many candidates; a later record has the last word."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for record in records:
+        tuned = record["results"]["tuned"]
+        chosen |= {
+            f"adapter, 1/{parts} of the data": tuned["adapter"][parts]
+            for parts in sorted(tuned["adapter"], key=float)
+        }
+        chosen |= {
+            f"vote of {parts} shards": {"vote": tuned["vote"][parts]}
+            for parts in sorted(tuned["vote"], key=float)
+        }
+        chosen |= tuned["families"]
+    tried = sum(len(record["results"]["trials"]) for record in records)
+    lines = [[name, _settings(value)] for name, value in chosen.items()]
+    return f"{tried} candidates fitted and scored on training data.\n\n" + table(
+        ["for", "chosen"], lines
     )
 
 
