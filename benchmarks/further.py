@@ -14,6 +14,7 @@ its 14 x 14 patches averaged two by two, so that a sample has 50 tokens.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,7 +23,7 @@ from typing import Any
 import assets
 import numpy as np
 import torch
-from common import activations, data_folder, record
+from common import RESULTS, activations, data_folder, record
 
 from shardgraph.activations.open import open_backbone
 from shardgraph.nodes.closed_form import HeadRule, solve
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results: dict[str, Any] = {}
+    kept = RESULTS / "further.json"  # parts that are not asked for stay as they are
+    results: dict[str, Any] = json.loads(kept.read_text())["results"] if kept.exists() else {}
     for part in options.parts:
         results[part] = {}
         for name, found in PARTS[part]():
