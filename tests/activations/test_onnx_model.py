@@ -69,6 +69,17 @@ def test_what_the_layer_does_not_need_is_not_even_loaded(file: Path) -> None:
         OnnxModel(file)
 
 
+def test_weights_may_be_declared_as_inputs_too(file: Path) -> None:
+    plain = OnnxModel(file, "hidden")
+    model = onnx.load(file)
+    for weight in model.graph.initializer:
+        declared = onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        model.graph.input.append(declared)
+    file.write_bytes(model.SerializeToString())
+    backbone, batch = OnnxModel(file, "hidden"), batch_of(plain, 2)
+    assert np.allclose(backbone.encode(batch), plain.encode(batch), atol=1e-5)
+
+
 def test_what_a_branch_reads_from_outside_is_kept(file: Path) -> None:
     model = onnx.load(file)
     value = onnx.helper.make_tensor_value_info("inner", onnx.TensorProto.FLOAT, None)

@@ -203,10 +203,16 @@ def _cut(model: Any, tensor: str) -> None:
             nodes.append(node)
             needed.update(_used_by(node))
     weights = [item for item in model.graph.initializer if item.name in needed]
+    dropped = {item.name for item in model.graph.initializer} - needed
+    inputs = [item for item in model.graph.input if item.name not in dropped]
     del model.graph.output[:]
     model.graph.output.add(name=tensor)
-    kept = list(reversed(nodes))
-    for field, content in ((model.graph.node, kept), (model.graph.initializer, weights)):
+    fields = (
+        (model.graph.node, nodes[::-1]),
+        (model.graph.initializer, weights),
+        (model.graph.input, inputs),  # old files declare weights as inputs too
+    )
+    for field, content in fields:
         copies = [type(item).FromString(item.SerializeToString()) for item in content]
         del field[:]
         field.extend(copies)
