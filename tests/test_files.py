@@ -82,6 +82,37 @@ def test_a_failed_sync_is_not_tried_again(tmp_path, monkeypatch) -> None:
     assert tried == 1
 
 
+def test_syncing_ahead_syncs_each_file_once_and_may_begin_again(tmp_path, calls) -> None:
+    ahead = files.SyncAhead()
+    ahead.wait()
+    for names in (["a", "b", "c"], ["d"]):
+        for name in names:
+            (tmp_path / name).write_bytes(b"x")
+            ahead.begin(tmp_path / name)
+        ahead.wait()
+        assert sorted(calls) == [("sync", name) for name in names]
+        calls.clear()
+
+
+def test_syncing_ahead_tells_of_a_failure_when_all_have_ended(tmp_path, monkeypatch) -> None:
+    ended: list[int] = []
+
+    def fail_first(descriptor: int) -> None:
+        ended.append(descriptor)
+        if len(ended) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail_first)
+    ahead = files.SyncAhead()
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(b"x")
+        ahead.begin(tmp_path / str(number))
+    with pytest.raises(StoreError, match="device reported an error"):
+        ahead.wait()
+    assert len(ended) == 20
+    ahead.wait()
+
+
 def test_writing_over_an_existing_file_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(StoreError, match="exists"):

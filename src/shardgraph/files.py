@@ -20,7 +20,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,36 @@ def sync_files(paths: Iterable[Path]) -> None:
     with ThreadPoolExecutor(_SYNC_WORKERS) as pool:
         for _ in pool.map(sync_file, paths):
             pass
+
+
+class SyncAhead:
+    """`sync_file` for files in the background, while the caller goes on to write others.
+
+    Its threads start with the first file and end with `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._begun: list[Future[None]] = []
+
+    def begin(self, path: Path) -> None:
+        """Begin to make the bytes of a file durable; nothing is durable before `wait`."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_SYNC_WORKERS)
+        self._begun.append(self._pool.submit(sync_files, [path]))
+
+    def wait(self) -> None:
+        """Wait until the bytes of all files begun are durable; also after an error, for all.
+
+        Raises:
+            StoreError: those of some could not be made durable.
+        """
+        pool, self._pool = self._pool, None
+        begun, self._begun = self._begun, []
+        if pool is not None:
+            pool.shutdown()
+        for one in begun:
+            one.result()
 
 
 def sync_directory(path: Path) -> None:

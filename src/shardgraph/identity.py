@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NewType
 
 import rfc8785
@@ -20,7 +21,8 @@ SourceName = NewType("SourceName", str)
 ShardId = NewType("ShardId", int)
 NodeId = NewType("NodeId", int)
 
-_row_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_rows_text = json.JSONEncoder(separators=("\n", ":"), allow_nan=False).encode
+_ROWS_AT_ONCE = 4096
 
 DIGEST_LENGTH = 64
 """Length of a hexadecimal SHA-256 digest, in characters."""
@@ -47,7 +49,14 @@ def digest_rows(rows: Iterable[Sequence[str | int | float | None]]) -> str:
     Over one line of JSON per row, ASCII and without spaces: as definite as `digest_json` where
     nothing is nested, and many times faster, since the standard library writes it.
     """
-    return digest_chunks(_row_text(row).encode() + b"\n" for row in rows)
+    left = iter(rows)
+    return digest_chunks(map(_lines, iter(lambda: [*islice(left, _ROWS_AT_ONCE)], [])))
+
+
+def _lines(rows: list[Sequence[str | int | float | None]]) -> bytes:
+    """A line of JSON for each row, written in one go: a raw line feed is never part of a value."""
+    text = _rows_text(rows)[1:-1].replace("]\n[", "]\r[")
+    return text.replace("\n", ",").replace("\r", "\n").encode() + b"\n"
 
 
 def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:

@@ -13,17 +13,19 @@ FEATURES = 16
 RULE = HeadRule()
 
 
-def drawn(count: int, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+def drawn(
+    count: int, classes: int = 4, seed: int = 0, width: int = FEATURES
+) -> tuple[np.ndarray, list[str]]:
     generator = np.random.default_rng(seed)
-    centres = generator.integers(-60, 61, (classes, FEATURES))
+    centres = generator.integers(-60, 61, (classes, width))
     numbers = np.arange(count) % classes
-    noise = generator.normal(0, 25, (count, FEATURES))
+    noise = generator.normal(0, 25, (count, width))
     features = np.clip(np.rint(centres[numbers] + noise), -127, 127).astype(np.int8)
     return features, [f"class {number}" for number in numbers]
 
 
 def tally_of(features: np.ndarray, labels: list[str]) -> Tally:
-    return Tally.empty(FEATURES).add(features, labels)
+    return Tally.empty(features.shape[1]).add(features, labels)
 
 
 def scores(head: ClosedFormHead, features: np.ndarray) -> np.ndarray:
@@ -31,18 +33,19 @@ def scores(head: ClosedFormHead, features: np.ndarray) -> np.ndarray:
     return result
 
 
-def test_head_is_the_shrunk_discriminant_of_the_samples() -> None:
-    features, labels = drawn(90)
+@pytest.mark.parametrize("width", [1, FEATURES, 150])
+def test_head_is_the_shrunk_discriminant_of_the_samples(width: int) -> None:
+    features, labels = drawn(90, width=width)
     head = solve(tally_of(features, labels), RULE)
     wide, names = features.astype(np.float64), np.array(labels)
     mean = wide.mean(axis=0)
-    within = np.zeros((FEATURES, FEATURES))
+    within = np.zeros((width, width))
     shrunk = []
     for label in head.classes:
         own = wide[names == label]
         within += (own - own.mean(axis=0)).T @ (own - own.mean(axis=0))
         shrunk.append((own.mean(axis=0) - mean) * len(own) / (len(own) + RULE.prior_count))
-    within += RULE.shrinkage * (wide**2).sum() / FEATURES * np.eye(FEATURES)
+    within += RULE.shrinkage * (wide**2).sum() / width * np.eye(width)
     toward = np.array(shrunk)
     weight = np.linalg.solve(within, toward.T)
     gain = RULE.spread / (toward * weight.T).sum(axis=1).mean()

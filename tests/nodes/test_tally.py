@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardgraph.errors import StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.identity import canonical_json
 from shardgraph.nodes import tally as module
 from shardgraph.nodes.projection import Projections, random_projection
 from shardgraph.nodes.tally import (
@@ -42,7 +44,7 @@ def test_sums_are_those_of_the_definition() -> None:
     features, labels = drawn(50)
     tally = EMPTY.add(features, labels)
     wide = features.astype(np.int64)
-    assert tally.gram.tolist() == (wide.T @ wide).reshape(-1)[upper_triangle(FEATURES)].tolist()
+    assert tally.gram.tolist() == (wide.T @ wide)[upper_triangle(FEATURES)].tolist()
     assert tally.classes == tuple(sorted(set(labels)))
     for label, moment, count in zip(tally.classes, tally.moment, tally.counts, strict=True):
         own = wide[np.array(labels) == label]
@@ -166,12 +168,29 @@ def test_bytes_come_back_and_are_counted() -> None:
         assert tally.nbytes == bytes_needed(FEATURES, len(tally.classes), count)
 
 
+@pytest.mark.parametrize("features", [2, 5])
+@pytest.mark.parametrize("samples", [0, 1, 9, LAST_SMALL + 1])
+def test_bytes_are_those_of_the_library(features: int, samples: int) -> None:
+    labels = ['a "quoted"\\', "\u00e4\u2028\x7f", "line\nbreak\x01", "\U0001f41b"]
+    given = [labels[i % 4] for i in range(samples)]
+    tally = Tally.empty(features).add(np.full((samples, features), 3, np.int8), given)
+    arrays = {"moment": tally.moment, "gram": tally.gram, "counts": tally.counts}
+    about = canonical_json({"format": module.FORMAT, "classes": sorted(set(given))}).decode()
+    data = to_bytes(tally)
+    assert data == safetensors.numpy.save(arrays, {"tally": about})
+    again = from_bytes(data)
+    assert all(np.array_equal(getattr(again, name), array) for name, array in arrays.items())
+
+
 def test_damaged_bytes_are_refused() -> None:
     tally = EMPTY.add(*drawn(9))
     data = to_bytes(tally)
     for cut in (0, 7, 8, 60, len(data) - 1):
         with pytest.raises(StoreDamagedError):
             from_bytes(data[:cut])
+    for other in (data + b"\0", data.replace(b"[0,", b"[8,", 1), data.replace(b"I32", b"F32")):
+        with pytest.raises(StoreDamagedError, match="not a tally"):
+            from_bytes(other)
     with pytest.raises(StoreFormatError):
         from_bytes(data.replace(b"shardgraph-tally-2", b"shardgraph-tally-9"))
     with pytest.raises(StoreDamagedError, match="class list"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_nothing_is_pointed_to_before_or_erased_after_its_time(toy, store, monke
     kinds = [kind for kind, _ in journal.events]
     assert kinds.count("rename") >= 4
     assert kinds.count("unlink") >= 4
+
+
+def test_blobs_are_synced_while_others_are_still_to_be_put(store, monkeypatch) -> None:
+    synced = threading.Event()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), synced.set()))
+    store.put("tallies", 0, b"first")
+    assert synced.wait(60)
+    digest = store.put("tallies", 1, b"second")
+    assert not store.path_of("tallies", 1, digest).exists()
+    store.sync()
+    assert store.read("tallies", 1, digest) == b"second"
 
 
 def no_sync_of_blobs(monkeypatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +94,13 @@ class Answerer:
                 self._snapshot = Snapshot(view, ensemble)
             return self._snapshot
 
-    def prepare(self, tallies: Mapping[str, Tally], rule: HeadRule) -> None:
-        """Solve heads that the next generation will need, where one was asked for here.
+    def prepare(self, digest: str, tally: Tally, reader: StoreReader) -> None:
+        """Solve a head that the next generation will need, where one was asked for here.
 
-        ``tallies`` are by the digest of their file.
+        ``digest`` is that of the tally's file. May be called from several threads.
         """
         if self._snapshot is not None:
-            self.cache.solve(tallies, rule)
+            self.cache.solve({digest: tally}, reader.head_rule)
 
     def refresh(self) -> None:
         """Take the current snapshot at once, where one was asked for here.

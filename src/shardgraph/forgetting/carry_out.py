@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,36 +113,34 @@ def publish_change(
         rows: see above.
         requests: the requests that this change carries out.
         progress: see `NodeProgress`.
-        answerer: who answers from this process. It gets the heads of new tallies ready while
-            files are made durable, and loads the new generation as soon as there is one.
+        answerer: who answers from this process. It gets the head of each new tally ready while
+            other files become durable, and loads the new generation as soon as there is one.
     """
     reader = StoreReader(store, store.view(), answerer.cache if answerer else None)
     layouts = _layouts(reader, sorted(set(touched)), frozenset(removed), added)
     digests = {shard: _write(reader, shard, layout, rows) for shard, layout in layouts.items()}
-    store.sync()
-    changed = {shard: _content(reader, shard, digests[shard], layouts[shard]) for shard in layouts}
+    closure = _closure(reader, layouts)
+    changed: dict[int, ShardContent] = {}
+    if closure.refit:
+        store.sync()  # refits read the new files
+        changed = {it: _content(reader, it, digests[it], layouts[it]) for it in layouts}
 
     def content_of(shard: int) -> ShardContent:
         return changed[shard] if shard in changed else reader.content(shard)
 
-    closure = _closure(reader, layouts)
     fitted = fit_nodes(closure.refit, reader.setting, content_of, progress)
-    retallied = _retallied(reader, closure.subtract, layouts, changed)
+    retallied = _retallied(reader, closure.subtract, layouts, rows, answerer)
     nodes: dict[int, str | None] = dict.fromkeys(closure.dropped)
     nodes |= {node: store.put("nodes", node, data.weights) for node, data in fitted.items()}
     tallied: dict[int, str | None] = {
         node: None for node in closure.dropped if node in reader.view.tallies
     }
-    tallied |= {node: digest for node, (digest, _) in retallied.items()}
+    tallied |= retallied
     for node, data in fitted.items():
         if data.tally is not None:
             tallied[node] = store.put("tallies", node, data.tally)
-    with ThreadPoolExecutor(1) as pool:
-        durable = pool.submit(store.mark_refitted, requests) if requests else None
-        if answerer is not None:
-            answerer.prepare(dict(retallied.values()), reader.head_rule)
-        if durable is not None:
-            durable.result()
+    if requests:
+        store.mark_refitted(requests)
     generation = store.publish(
         Change(
             requests=requests,
@@ -198,32 +195,37 @@ def _retallied(
     reader: StoreReader,
     nodes: Sequence[int],
     layouts: Mapping[int, Sequence[_Row]],
-    changed: Mapping[int, ShardContent],
-) -> dict[int, tuple[str, Tally]]:
-    """Write the new tallies of nodes that only tally what changed; digest and tally of each."""
+    rows: Rows | None,
+    answerer: Answerer | None,
+) -> dict[int, str]:
+    """Write the new tallies of nodes that only tally what changed; the digest of each."""
     if not nodes:
         return {}
     changes = {
-        shard: _shard_change(reader.content(shard), layout, changed[shard])
+        shard: _shard_change(reader.content(shard), layout, rows)
         for shard, layout in layouts.items()
     }
 
-    def keep(node: int, tally: Tally) -> tuple[str, Tally]:
-        return reader.store.put("tallies", node, to_bytes(tally)), tally
+    def keep(node: int, tally: Tally) -> str:
+        digest = reader.store.put("tallies", node, to_bytes(tally))
+        if answerer is not None:
+            answerer.prepare(digest, tally, reader)
+        return digest
 
     tallying = (reader.tally_node(node) for node in nodes)
     return retally(tallying, changes, keep, reader.setting.nodes.features)
 
 
-def _shard_change(old: ShardContent, layout: Sequence[_Row], new: ShardContent) -> ShardChange:
+def _shard_change(old: ShardContent, layout: Sequence[_Row], rows: Rows | None) -> ShardChange:
     kept = {row.index for row in layout if not row.added}
     lost = [row for row in range(len(old.records)) if row not in kept]
-    gained = [place for place, row in enumerate(layout) if row.added]
+    gained = [row for row in layout if row.added]
+    tokens = [rows(row.index) for row in gained] if rows else []
     return ShardChange(
         lost=[old.records[row] for row in lost],
         lost_tokens=old.tokens[lost],
-        gained=[new.records[place] for place in gained],
-        gained_tokens=new.tokens[gained],
+        gained=[row.record for row in gained],
+        gained_tokens=np.stack(tokens) if tokens else old.tokens[:0],
     )
 
 

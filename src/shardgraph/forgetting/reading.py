@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
@@ -60,25 +61,29 @@ class NodeCache:
     """What is in memory by the digest of its file, so that it is not worked out twice.
 
     Projections of nodes, and heads solved from tallies. `keep` drops all but those of the current
-    generation.
+    generation. Methods may be called from several threads.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._projections: dict[str, Projection] = {}
         self._heads: dict[tuple[str, HeadRule], ClosedFormHead] = {}
 
     def projection(self, digest: str, load: Callable[[], Projection]) -> Projection:
         """The projection of the file with this digest, loaded if it is not here."""
-        if digest not in self._projections:
-            self._projections[digest] = load()
-        return self._projections[digest]
+        found = self._projections.get(digest)
+        if found is None:
+            found = load()
+            with self._lock:
+                found = self._projections.setdefault(digest, found)
+        return found
 
     def solve(self, tallies: Mapping[str, Tally], rule: HeadRule) -> None:
         """Solve the heads of tallies by the digest of their file; empty tallies have none."""
         filled = {digest: tally for digest, tally in tallies.items() if tally.samples}
         heads = solve_all(list(filled.values()), rule)
-        keys = [(digest, rule) for digest in filled]
-        self._heads |= dict(zip(keys, heads, strict=True))
+        with self._lock:
+            self._heads.update(zip(((digest, rule) for digest in filled), heads, strict=True))
 
     def head(self, digest: str, rule: HeadRule) -> ClosedFormHead | None:
         """The head solved from the tally in the file with this digest, if it is here."""
@@ -87,8 +92,9 @@ class NodeCache:
     def keep(self, view: View) -> None:
         """Forget whatever comes from files that are not of this generation."""
         nodes, tallies = set(view.nodes.values()), set(view.tallies.values())
-        self._projections = {key: it for key, it in self._projections.items() if key in nodes}
-        self._heads = {key: it for key, it in self._heads.items() if key[0] in tallies}
+        with self._lock:
+            self._projections = {key: it for key, it in self._projections.items() if key in nodes}
+            self._heads = {key: it for key, it in self._heads.items() if key[0] in tallies}
 
 
 class StoreReader:

@@ -7,6 +7,7 @@ so the result has the bytes of a tally that never held the samples.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,13 +68,18 @@ def retally(
     Raises:
         StoreDamagedError: a tally does not hold what it should lose.
     """
+
+    @functools.cache
+    def touched(tallies: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(shard for shard in tallies if shard in changes)
+
     groups: dict[tuple[tuple[int, ...], object], list[TallyNode]] = {}
     for node in nodes:
-        touched = tuple(shard for shard in node.tallies if shard in changes)
-        groups.setdefault((touched, node.projection.shape), []).append(node)
+        key = touched(node.tallies), node.projection.shape
+        groups.setdefault(key, []).append(node)
     parts = [
-        (members[start : start + NODES_AT_ONCE], [changes[shard] for shard in touched])
-        for (touched, _), members in groups.items()
+        (members[start : start + NODES_AT_ONCE], [changes[shard] for shard in shards])
+        for (shards, _), members in groups.items()
         for start in range(0, len(members), NODES_AT_ONCE)
     ]
     with runtime.pinned_threads(), ThreadPoolExecutor(runtime.worker_count()) as pool:

@@ -28,7 +28,9 @@ import torch
 
 from shardgraph import runtime
 from shardgraph.errors import RecipeError, StoreDamagedError, UsageError
-from shardgraph.nodes.tally import Tally, square_positions
+from shardgraph.nodes.tally import Tally, upper_triangle
+
+_ROWS_AT_ONCE = 64  # rows of a scatter in one product, which passes over what lies before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
         UsageError: the tally is empty.
         StoreDamagedError: no samples have these sums.
     """
-    return solve_all([tally], rule, workers=1)[0]
+    return solve_all([tally], rule)[0]
 
 
 def solve_all(
@@ -99,9 +101,13 @@ def solve_all(
         UsageError: a tally is empty.
         StoreDamagedError: no samples have the sums of some tally.
     """
-    count = workers or runtime.worker_count()
-    with runtime.pinned_threads(), ThreadPoolExecutor(count) as pool:
-        return list(pool.map(lambda tally: _solve(tally, rule), tallies))
+    runtime.keep_freed_memory()
+    count = min(len(tallies), workers or runtime.worker_count())
+    with runtime.pinned_threads():
+        if count < 2:
+            return [_solve(tally, rule) for tally in tallies]
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(lambda tally: _solve(tally, rule), tallies))
 
 
 def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
@@ -109,22 +115,20 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
         raise UsageError("A tally of no samples has no head.", advice="Leave its node out.")
     counts = torch.from_numpy(tally.counts.astype(np.float64)).unsqueeze(1)
     moment = torch.from_numpy(tally.moment.astype(np.float64))
-    gram = np.take(tally.gram, square_positions(tally.features)).astype(np.float64)
+    gram = np.zeros((tally.features, tally.features))
+    gram[upper_triangle(tally.features)] = tally.gram  # the other half is never read
     scatter = torch.from_numpy(gram)
     trace = float(scatter.trace())
     mean = moment.sum(dim=0, keepdim=True) / counts.sum()
     own_mean = moment / counts
-    toward = (own_mean - mean) * (counts / (counts + rule.prior_count))
     if trace == 0:
-        return _head(tally, torch.zeros_like(toward), torch.zeros_like(counts))
-    scatter.sub_(moment.T @ own_mean)
+        return _head(tally, torch.zeros_like(moment), torch.zeros_like(counts))
+    for begin in range(0, tally.features, _ROWS_AT_ONCE):
+        rows = slice(begin, begin + _ROWS_AT_ONCE)
+        scatter[rows, begin:].addmm_(moment[:, rows].T, own_mean[:, begin:], alpha=-1)
     scatter.diagonal().add_(rule.shrinkage * trace / tally.features)
-    factor, failed = torch.linalg.cholesky_ex(scatter)
-    if int(failed):
-        raise StoreDamagedError(
-            "A tally is damaged: no samples have these sums.",
-            advice="Tally the node again from its samples.",
-        )
+    factor = _factored(scatter.T)
+    toward = own_mean.sub_(mean).mul_(counts / (counts + rule.prior_count))
     halfway = torch.linalg.solve_triangular(factor, toward.T, upper=False)
     weight = torch.linalg.solve_triangular(factor.T, halfway, upper=True).T
     squared = (weight * toward).sum(dim=1, keepdim=True)  # of the way from the mean to a class
@@ -132,6 +136,18 @@ def _solve(tally: Tally, rule: HeadRule) -> ClosedFormHead:
     gain = rule.spread / distance if distance > 0 else 0.0
     bias = weight @ mean.T + squared / 2
     return _head(tally, weight * gain, -gain * bias)
+
+
+def _factored(matrix: torch.Tensor) -> torch.Tensor:
+    """The Cholesky factor of the lower triangle, in its place: copies would take half as long."""
+    failed = torch.empty((), dtype=torch.int32)
+    torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
+    if int(failed):
+        raise StoreDamagedError(
+            "A tally is damaged: no samples have these sums.",
+            advice="Tally the node again from its samples.",
+        )
+    return matrix
 
 
 def _head(tally: Tally, weight: torch.Tensor, bias: torch.Tensor) -> ClosedFormHead:

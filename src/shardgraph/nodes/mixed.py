@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from shardgraph import runtime
 from shardgraph.errors import UsageError
 from shardgraph.nodes.closed_form import ClosedFormHead
 from shardgraph.nodes.ensemble import Ensemble, combine
@@ -159,8 +161,11 @@ class _Stack:
         shape = (len(members), first.features, len(classes))
         self._weight = torch.empty(shape, dtype=torch.float64)
         self._bias = torch.empty((len(members), 1, len(classes)), dtype=torch.float64)
-        for row, member in enumerate(members):
-            self._place(row, member, number)
+        with ThreadPoolExecutor(runtime.worker_count()) as pool:
+            for _ in pool.map(
+                lambda row: self._place(row, members[row], number), range(len(members))
+            ):
+                pass
         self.known = torch.isfinite(self._bias[:, 0]).numpy()
         cuts = range(0, len(members), NODES_AT_ONCE)
         groups = [members[start : start + NODES_AT_ONCE] for start in cuts]

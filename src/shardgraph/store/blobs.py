@@ -1,14 +1,16 @@
 """Immutable files named after their content: activations, weights and tallies.
 
-A blob is written under a temporary name in the staging directory. `Blobs.sync` then makes all
-blobs written so far durable in one batch: sync the bytes of all, rename all, sync the folders.
-Nothing may point to a blob before that.
+A blob is written under a temporary name in the staging directory, and its bytes begin to be synced
+while others are still computed. `Blobs.sync` then makes all blobs written so far durable in one
+batch: wait until the bytes of all are synced, rename all, sync the folders. Nothing may point to a
+blob before that.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from shardgraph import files
@@ -28,6 +30,7 @@ class Blobs:
         self._layout = layout
         self._lock = threading.RLock()
         self._queued: dict[Path, Path | None] = {}  # final name -> staged name, None if in place
+        self._ahead = files.SyncAhead()
 
     def make_folders(self) -> None:
         """Create the staging and blob folders, durably."""
@@ -38,11 +41,10 @@ class Blobs:
     def put(self, kind: BlobKind, key: int, data: bytes) -> str:
         """Stage the bytes of a blob, unless an equal one is there and verifies."""
         digest = digest_bytes(data)
-        with self._lock:
-            if not self._is_there(kind, key, digest):
-                staged = self.temporary(kind)
-                files.write_new(staged, data, sync=False)
-                self._queued[self._layout.blob(kind, key, digest)] = staged
+        if not self._is_there(kind, key, digest):
+            staged = self.temporary(kind)
+            files.write_new(staged, data, sync=False)
+            self._queue(self._layout.blob(kind, key, digest), staged)
         return digest
 
     def temporary(self, kind: BlobKind) -> Path:
@@ -52,11 +54,10 @@ class Blobs:
 
     def adopt(self, kind: BlobKind, key: int, written: Path, digest: str) -> None:
         """Queue a file written at `temporary`; it is erased if an equal blob is there."""
-        with self._lock:
-            if self._is_there(kind, key, digest):
-                files.erase_file(written)
-            else:
-                self._queued[self._layout.blob(kind, key, digest)] = written
+        if self._is_there(kind, key, digest):
+            files.erase_file(written)
+        else:
+            self._queue(self._layout.blob(kind, key, digest), written)
 
     def sync(self) -> None:
         """Make all queued blobs durable under their names.
@@ -67,7 +68,8 @@ class Blobs:
         """
         with self._lock:
             queued, self._queued = self._queued, {}
-            files.sync_files(staged or final for final, staged in queued.items())
+            self._ahead.wait()
+            files.sync_files(final for final, staged in queued.items() if staged is None)
             staged_ones = {final: staged for final, staged in queued.items() if staged}
             files.erase_files(final for final in staged_ones if final.exists())
             for final, staged in staged_ones.items():
@@ -134,6 +136,8 @@ class Blobs:
         """
         with self._lock:
             self._queued = {}
+            with suppress(StoreError):  # of bytes that nobody wants any more
+                self._ahead.wait()
             doomed = [*paths, *self._layout.staged_files()]
             files.erase_files(doomed)
             for folder in self._layout.staged_folders():
@@ -155,14 +159,22 @@ class Blobs:
         One in place may come from a process that died before it could sync its name.
         """
         final = self._layout.blob(kind, key, digest)
-        if final in self._queued:
+        with self._lock:
+            if final in self._queued:
+                return True
+            if not final.exists():
+                return False
+            try:
+                self.verify(kind, key, digest)
+            except StoreDamagedError:
+                return False
+            self._queued[final] = None
             return True
-        try:
-            self.verify(kind, key, digest)
-        except StoreDamagedError:
-            return False
-        self._queued[final] = None
-        return True
+
+    def _queue(self, final: Path, staged: Path) -> None:
+        with self._lock:
+            self._queued[final] = staged
+            self._ahead.begin(staged)
 
 
 def _damaged(path: Path, what: str) -> StoreDamagedError:

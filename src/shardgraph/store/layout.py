@@ -71,7 +71,7 @@ class Layout:
 
     def blob(self, kind: BlobKind, key: int, digest: str) -> Path:
         """The path of one blob: a function of what it is and what it holds."""
-        return self.folder(kind) / f"{key:05d}-{digest[:_NAME_DIGITS]}{BLOB_SUFFIX}"
+        return self.root.joinpath(kind, f"{key:05d}-{digest[:_NAME_DIGITS]}{BLOB_SUFFIX}")
 
     def staged(self, kind: BlobKind) -> Path:
         """A fresh path for a blob that is being written."""

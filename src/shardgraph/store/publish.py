@@ -90,20 +90,20 @@ class Publisher:
             "nodes": dict(change.nodes),
             "tallies": dict(change.tallies),
         }
+        old: list[Address] = []
         new: list[Address] = []
         for kind, targets in moves.items():
             current = self._rows.pointers(kind)
             for key, digest in sorted(targets.items()):
-                old = current.get(key)
-                if old is not None and old != digest:
-                    self._database.rows(
-                        "INSERT OR IGNORE INTO erasures VALUES (?, ?, ?)", (kind, key, old)
-                    )
-                self._database.rows("DELETE FROM pointers WHERE kind = ? AND key = ?", (kind, key))
+                if key in current:
+                    old.append((kind, key, current[key]))
                 if digest is not None:
                     new.append((kind, key, digest))
+        pointer = "kind = ? AND key = ? AND digest = ?"
+        self._database.many("INSERT OR IGNORE INTO erasures VALUES (?, ?, ?)", old)
+        self._database.many(f"DELETE FROM pointers WHERE {pointer}", old)
         self._database.many("INSERT INTO pointers VALUES (?, ?, ?)", new)
-        self._database.many("DELETE FROM erasures WHERE kind = ? AND key = ? AND digest = ?", new)
+        self._database.many(f"DELETE FROM erasures WHERE {pointer}", new)
         self._database.rows("DELETE FROM refits")
         self._blobs.require(new)
         filled = {row[0] for row in self._database.rows("SELECT shard FROM shards")}
