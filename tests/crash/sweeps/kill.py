@@ -108,13 +108,19 @@ class Sweep:
         return ended.calls
 
     def sweep(self, action: str, kinds: Sequence[str], stride: int) -> None:
-        """Strike an action in every way at every ``stride``-th call, not always the same ones."""
+        """Strike an action in every way at every ``stride``-th call, not always the same ones.
+
+        Calls of a name that no trial has struck so far are struck once, in the first way.
+        """
         calls = self.calm(action)
         for kind in kinds:
             for at in range(1 + self.chance.randrange(stride), len(calls) + 1, stride):
                 call = calls[at - 1]
                 if kind not in ("torn", "short") or call.startswith(MOVING):
                     self.trial(action, kind, at, call)
+        for at, call in enumerate(calls, 1):
+            if not self.calls[call.split()[0]]:
+                self.trial(action, kinds[0], at, call)
 
     def trial(self, action: str, kind: str, at: int, call: str) -> None:
         """Strike once, and judge."""
