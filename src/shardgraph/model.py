@@ -226,9 +226,9 @@ class SafeModel:
         """Carry out a request, from acceptance to receipt.
 
         When it returns, the influence state is byte-identical to that of a store that never saw
-        the samples, and nothing derived from them is left under the store but one digest, that of
-        the whole state before, which the receipt states. A key that was used
-        before forgets nothing more; if its request is unfinished, it is carried on.
+        the samples, and nothing derived from them is left under the store that could be read or
+        tried out: the ledger seals states of the past, and what opens them is gone. A key that was
+        used before forgets nothing more; if its request is unfinished, it is carried on.
 
         Raises:
             UnknownIdError: a sample, owner or source has no live sample; nothing has changed.

@@ -201,7 +201,7 @@ def _receipt_report(
         f"Entry {verified.index} of the ledger, generation {statement['generation']}.",
         f"Refitted nodes: {some(nodes['refitted'])}; by subtraction: {some(nodes['subtracted'])}; "
         f"dropped: {some(nodes['dropped'])}.",
-        f"State before {statement['digest_before'][:16]}, after {statement['digest_after'][:16]}.",
+        f"State after, sealed: {statement['state_after'][:16]}.",
         "",
         "Proved:",
         *(f"  + {item}" for item in verified.proved),

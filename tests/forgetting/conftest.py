@@ -39,14 +39,13 @@ class Office:
     def statement(self, number: int) -> dict[str, Any]:
         return {
             "commitment": commitment_to(self.opening(number)),
-            "digest_after": hashlib.sha256(b"state %d" % (number + 1)).hexdigest(),
-            "digest_before": hashlib.sha256(b"state %d" % number).hexdigest(),
             "environment": {"cpu": "a processor", "threads": "1", "torch": "2.13.0"},
             "generation": number + 2,
             "graph": "a" * 64,
             "key": self.name,
             "nodes": {"dropped": [], "refitted": [number % 8, 9], "subtracted": [10, 12]},
             "recipe": "b" * 64,
+            "state_after": hashlib.sha256(b"state %d" % number).hexdigest(),
         }
 
     def entry(self, number: int) -> bytes:

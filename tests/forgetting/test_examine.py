@@ -40,6 +40,7 @@ def test_an_intact_ledger_has_no_findings(model: SafeModel) -> None:
         ("UPDATE requests SET commitment = hex(randomblob(32)) WHERE id = 1", "row of request 1"),
         ("UPDATE requests SET commitment = 'zz' WHERE id = 1", "row of request 1"),
         ("UPDATE requests SET generation = 9 WHERE id = 2", "row of request 2"),
+        ("UPDATE requests SET state_opening = commitment WHERE id = 2", "row of request 2"),
         ("UPDATE requests SET receipt = 7 WHERE id = 2", "No request has receipt 1"),
         ("UPDATE signers SET public = randomblob(32)", "fingerprint"),
         ("DELETE FROM signers", "keys are missing"),

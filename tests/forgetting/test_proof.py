@@ -89,7 +89,7 @@ def _other(text: str) -> str:
     return ("0" if text[0] != "0" else "1") + text[1:]
 
 
-for field in ("commitment", "digest_after", "digest_before", "graph", "recipe"):
+for field in ("commitment", "graph", "recipe", "state_after"):
 
     def _change_field(receipt: Receipt, office: Any, field: str = field) -> None:
         statement = receipt["entry"]["statement"]
@@ -224,7 +224,7 @@ def a_field_less(receipt: Receipt, office: Any) -> None:
 
 @tampering
 def another_format(receipt: Receipt, office: Any) -> None:
-    receipt["format"] = "shardgraph receipt 2"
+    receipt["format"] = "shardgraph receipt 1"
 
 
 @tampering
@@ -325,7 +325,7 @@ def _resigned(office: Any, entries: list[bytes]) -> bytes:
         lambda lines: [lines[0]],
         lambda lines: [lines[0].replace(b'"size":11', b'"size":10'), *lines[1:-1]],
         lambda lines: [lines[0].replace(b"2026", b"2025"), *lines[1:]],
-        lambda lines: [lines[0].replace(b"ledger 1", b"ledger 2"), *lines[1:]],
+        lambda lines: [lines[0].replace(b"ledger 2", b"ledger 1"), *lines[1:]],
         lambda lines: [lines[0].replace(b'"keys":{', b'"keys":{"0":"0",'), *lines[1:]],
         lambda lines: [
             *lines[:3],
@@ -350,7 +350,7 @@ def test_signed_entries_are_still_read_strictly(office) -> None:
         {**office.statement(0), "environment": {"": "x"}},
         {**office.statement(0), "environment": "none"},
         {**office.statement(0), "nodes": {"dropped": [], "refitted": [2, 1], "subtracted": []}},
-        {**office.statement(0), "digest_after": "A" * 64},
+        {**office.statement(0), "state_after": "A" * 64},
         {**office.statement(0), "key": "c" * 64},
     ):
         with pytest.raises(VerificationError):

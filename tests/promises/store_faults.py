@@ -292,7 +292,9 @@ def _(patch: Patch) -> None:
             store._rows.seal()
         for request in store.unfinished():
             if request.state == "erased":
-                store.issue_receipt(request.id, carry_out.receipt_entry(store, request))
+                store.issue_receipt(
+                    request.id, carry_out.receipt_entry(store, request, store.digest())
+                )
         store.erase_superseded()
         store.compact()
 

@@ -16,7 +16,7 @@ from shardgraph.graph.shard_graph import Node
 from shardgraph.nodes import representation
 from shardgraph.nodes.projection import Projections
 from shardgraph.nodes.tally import Tally
-from shardgraph.store import publish
+from shardgraph.store import Store, publish
 from shardgraph.store.requests import Requests
 from shardgraph.store.state import View
 
@@ -217,10 +217,19 @@ def _(patch: Patch) -> None:
 
 @fault("the receipt states the digest of before")
 def _(patch: Patch) -> None:
-    def before(real: Any, self: Requests, ids: Any, after: str) -> None:
-        real(self, ids, self.get(ids)[0].digest_before if ids else after)
+    before = [""]
 
-    wrap(patch, Requests, "set_digest_after", before)
+    def publish(real: Any, self: Store, change: Any) -> int:
+        before[0] = self.digest()
+        return int(real(self, change))
+
+    wrap(patch, Store, "publish", publish)
+    wrap(patch, carry_out, "receipt_entry", lambda real, *given: real(*given[:2], before[0]))
+
+
+@fault("what opens a state of the past is kept")
+def _(patch: Patch) -> None:
+    patch.setattr(Requests, "drop_openings", lambda self: None)
 
 
 @fault("what the process has set for its arithmetic is not noticed")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from harness.actor import Actor
-from harness.directory import influence_files, traces
+from harness.directory import confirmed, influence_files, traces
 from harness.world import TOPOLOGIES, World
 
+from shardgraph.forgetting.receipt import ledger_file, receipt_file
 from shardgraph.model import SafeModel
 
 
@@ -70,6 +71,21 @@ def test_a_receipt_names_nobody(actor: Actor) -> None:
     entry = actor.model.store.ledger.entries()[-1]
     for mark in (*being.marks, being.label.encode(), (being.owner or "nobody").encode()):
         assert mark not in entry
+
+
+def test_no_state_of_the_past_can_be_confirmed(actor: Actor) -> None:
+    store, past, issued = actor.model.store, set(), []
+    for _ in range(3):
+        past.add(store.digest())
+        actor.add(dict.fromkeys(actor.absent()[:1], 1))
+        past.add(store.digest())
+        actor.forget(samples=sorted(actor.live)[:2])
+        now = store.digest()
+        assert confirmed(actor.path, past) == []
+        assert confirmed(actor.path, [now]) == [f"{now} in plain", f"{now} sealed"]
+        issued += [ledger_file(store), receipt_file(store, store.requests()[-1])]
+    assert len(past) == 6
+    assert not [digest for digest in past for file in issued if digest.encode() in file]
 
 
 def test_many_rounds_leave_no_bytes_in_the_pages_of_the_database(actor: Actor) -> None:

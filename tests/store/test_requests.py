@@ -119,8 +119,31 @@ def test_several_requests_are_carried_out_together(toy, store) -> None:
         ("receipted", 2, 0),
         ("receipted", 2, 1),
     ]
-    first = store.requests()[0]
-    assert first.digest_after == store.digest() != first.digest_before
+
+
+def test_what_opens_a_state_lasts_as_long_as_the_state(toy, store) -> None:
+    toy.accept(store, "one", toy.samples([0]))
+    toy.carry_on(store)
+    toy.accept(store, "two", toy.samples([5]))
+    first, second = (request.state_opening for request in store.requests())
+    assert first != second
+    assert [len(first), len(second)] == [64, 64]
+    assert first not in {request.commitment for request in store.requests()}
+    toy.carry_on(store)
+    assert [request.state_opening for request in store.requests()] == [None, second]
+    toy.add(store, [toy.sample(60)])
+    assert [request.state_opening for request in store.requests()] == [None, None]
+
+
+def test_saved_requests_hold_no_state_and_nothing_that_opens_one(toy, store, tmp_path) -> None:
+    toy.accept(store, "key", toy.samples([0]))
+    toy.carry_on(store)
+    store.save_requests(tmp_path / "saved")
+    (request,) = store.requests()
+    saved = (tmp_path / "saved").read_bytes()
+    assert request.commitment.encode() in saved
+    for number in (request.state_opening, store.digest()):
+        assert number.encode() not in saved
 
 
 def test_one_request_can_be_carried_out_while_another_waits(toy, store) -> None:

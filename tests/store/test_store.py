@@ -96,7 +96,9 @@ def test_another_programs_database_is_refused(tmp_path) -> None:
         Store.open(tmp_path)
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "Upgrade"), (0, "Restore")])
+@pytest.mark.parametrize(
+    ("version", "advice"), [(3, "Upgrade"), (1, "Fit it again"), (0, "Restore")]
+)
 def test_another_format_is_refused_with_advice(store, version, advice) -> None:
     path = closed(store)
     with (path / "store.sqlite").open("r+b") as file:

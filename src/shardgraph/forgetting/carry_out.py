@@ -73,9 +73,10 @@ def clean_up(store: Store) -> None:
     published = [item.id for item in store.unfinished() if item.state == "published"]
     if published:
         store.finish(published)
-    for request in store.unfinished():
-        if request.state == "erased":
-            store.issue_receipt(request.id, receipt_entry(store, request), head_signer(store))
+    due = [item for item in store.unfinished() if item.state == "erased"]
+    digest = store.digest() if due else ""
+    for request in due:
+        store.issue_receipt(request.id, receipt_entry(store, request, digest), head_signer(store))
 
 
 def _publish_without(

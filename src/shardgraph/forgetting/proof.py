@@ -40,14 +40,13 @@ _TEXT = re.compile("[^\ud800-\udfff]*")  # lone surrogates have no canonical for
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 knows no larger one
 _STATEMENT = {
     "commitment",
-    "digest_after",
-    "digest_before",
     "environment",
     "generation",
     "graph",
     "key",
     "nodes",
     "recipe",
+    "state_after",
 }
 _NODES = {"dropped", "refitted", "subtracted"}
 _RECEIPT = {"entry", "format", "head", "index", "keys", "opening", "proof"}
@@ -317,7 +316,7 @@ def _entry(
 
 def _statement(value: Any) -> None:
     _object(value, _STATEMENT, "statement")
-    for name in ("commitment", "digest_after", "digest_before", "graph", "recipe", "key"):
+    for name in ("commitment", "graph", "recipe", "state_after", "key"):
         _hex(value[name], _HASH, name)
     _integer(value["generation"], "generation")
     _object(value["nodes"], _NODES, "list of nodes")

@@ -1,6 +1,6 @@
 """What a finished request leaves behind: a signed statement about the result that names nobody.
 
-    statement   what was done: digests, node numbers, environment, a commitment
+    statement   what was done: node numbers, digests of settings, environment, two commitments
     entry       {signature, statement} as canonical JSON (RFC 8785): one entry of the ledger
     head        {day, key, root, size} of the ledger, signed when its newest entry was made
     receipt     a file for whoever asked: entry, opening, place in the ledger, proof, head, keys
@@ -9,13 +9,14 @@
 Signatures are Ed25519 (RFC 8032) over a purpose, a zero byte and canonical JSON. The commitment is
 a hash of 32 random bytes, the *opening*, which only the store and the receipt hold. So the ledger
 can be shown to anyone: only those to whom the receipt was given can show whose request an entry is
-about. No statement holds a name, path, label, count or hash of one sample, nor a time: the day of
+about. The state that the store was in at the signature is in it as a hash too, with 32 other random
+bytes, which only the store holds, and only while it is in that state: samples that are forgotten
+later were part of it, and then nobody, with the store or with a receipt, can try out which. No
+statement holds a name, path, label, count or hash of one sample, nor a time: the day of
 the head says when the newest entry was made, and the order of entries says the rest.
 
 Not guaranteed: that nothing can be guessed. Numbers of nodes tell the shards apart, and whoever
-knows the store's seed can work out the shard of a name and rule entries out. The digest of the
-state before is over the samples that went, too: whoever has the rest of that state and all of them
-can build it again and see that it was them.
+knows the store's seed can work out the shard of a name and rule entries out.
 """
 
 from __future__ import annotations
@@ -36,19 +37,25 @@ from shardgraph.store import Request, Store
 from shardgraph.store.ledger import SignHead
 from shardgraph.store.signers import fingerprint
 
-RECEIPT_FORMAT = "shardgraph receipt 1"
-LEDGER_FORMAT = "shardgraph ledger 1"
+RECEIPT_FORMAT = "shardgraph receipt 2"
+LEDGER_FORMAT = "shardgraph ledger 2"
 KEY_VARIABLE = "SHARDGRAPH_SIGNING_KEY"
 """Environment variable with the path of a signing key that the operator brings."""
 
-_STATEMENT = b"shardgraph statement 1\0"
+_STATEMENT = b"shardgraph statement 2\0"
 _HEAD = b"shardgraph ledger head 1\0"
 _COMMITMENT = b"shardgraph commitment 1\0"
+_STATE = b"shardgraph state 1\0"
 
 
 def commitment_to(opening: str) -> str:
     """The commitment, in hexadecimal, to 32 random bytes given in hexadecimal."""
     return digest_bytes(_COMMITMENT + bytes.fromhex(opening))
+
+
+def seal_state(opening: str, digest: str) -> str:
+    """The hash, in hexadecimal, of an influence digest and of what alone opens it."""
+    return digest_bytes(_STATE + canonical_json([opening, digest]))
 
 
 def signed_statement(statement: Mapping[str, Any]) -> tuple[bytes, bytes]:
@@ -67,25 +74,28 @@ def entry_bytes(statement: bytes, signature: str) -> bytes:
     return b'{"signature":"%s","statement":%s}' % (signature.encode(), statement)
 
 
-def receipt_entry(store: Store, request: Request) -> bytes:
+def receipt_entry(store: Store, request: Request, digest: str) -> bytes:
     """The ledger entry of an erased request, signed with the store's key or the operator's.
 
+    ``digest`` is the influence digest of the store as it is.
+
     Raises:
-        UsageError: the operator's key cannot be used.
+        UsageError: the operator's key cannot be used, or the request was receipted long ago.
         StoreDamagedError: the store's key is gone.
     """
     config = store.config
+    if request.state_opening is None:
+        raise UsageError(f"Request {request.id} has its receipt, and its state is of the past.")
     key = _signer(store)
     statement = {
         "commitment": commitment_to(request.commitment),
-        "digest_after": request.digest_after,
-        "digest_before": request.digest_before,
         "environment": dict(config.environment),
         "generation": request.generation,
         "graph": config.graph_digest,
         "key": fingerprint(key.public_key().public_bytes_raw()),
         "nodes": {name: list(nodes) for name, nodes in asdict(request.changed).items()},
         "recipe": config.recipe_digest,
+        "state_after": seal_state(request.state_opening, digest),
     }
     signed, text = signed_statement(statement)
     return entry_bytes(text, key.sign(signed).hex())

@@ -9,6 +9,7 @@ from shardgraph.errors import EnvironmentChangedError, VerificationError
 from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.proof import Verified
 from shardgraph.forgetting.rebase import environment_changes
+from shardgraph.forgetting.receipt import seal_state
 from shardgraph.forgetting.verify import verify
 from shardgraph.identity import digest_json
 from shardgraph.store import Store
@@ -20,8 +21,8 @@ _ADVICE = "Name the store that issued the receipt."
 class Replayed:
     """Nodes that a receipt names, fitted again with equal bytes.
 
-    ``same_state``: the store is still in the very state that the receipt speaks of; if not, the
-    nodes are those that the samples of today give.
+    ``same_state``: the store is still in the very state that the receipt speaks of, and holds what
+    opens it; if not, the nodes are those that the samples of today give.
     """
 
     nodes: tuple[int, ...]
@@ -47,6 +48,7 @@ def replay(path: Path, verified: Verified, progress: Progress = silent) -> Repla
                 advice="Replay it where the store was fitted.",
             )
         view = store.view()
+        openings = {item.receipt: item.state_opening for item in store.requests()}
     touched = {*statement["nodes"]["refitted"], *statement["nodes"]["subtracted"]}
     nodes = tuple(sorted(touched & set(view.nodes)))
     compared = 0
@@ -61,7 +63,9 @@ def replay(path: Path, verified: Verified, progress: Progress = silent) -> Repla
                 advice="Run `shardgraph verify` and `shardgraph check` on the store.",
             )
         compared = result.bytes_compared
-    return Replayed(nodes, compared, view.digest == statement["digest_after"])
+    opening = openings.get(verified.index)
+    same = opening is not None and seal_state(opening, view.digest) == statement["state_after"]
+    return Replayed(nodes, compared, same)
 
 
 def _require_issuer(store: Store, verified: Verified) -> None:

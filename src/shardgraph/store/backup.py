@@ -45,7 +45,7 @@ _WITHOUT_INFLUENCE = (
     "DELETE FROM shards",
     "DELETE FROM samples",
     "DELETE FROM meta WHERE name LIKE 'note:%'",
-    "UPDATE requests SET labels = '{}'",
+    "UPDATE requests SET labels = '{}', state_opening = NULL",
 )
 
 

@@ -286,7 +286,7 @@ def recognise(path: Path) -> None:
     """Check from the first bytes, without SQLite, that a file is a database of ours.
 
     Raises:
-        StoreFormatError: it is not, or it was written by a newer version.
+        StoreFormatError: it is not, or it was written by another version.
     """
     with path.open("rb") as file:
         header = file.read(schema.HEADER_BYTES)
@@ -303,9 +303,13 @@ def recognise(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")
     if version > schema.FORMAT:
         raise StoreFormatError(
-            f"The store at {path.parent} has format {version}; "
-            f"this version reads up to {schema.FORMAT}.",
+            f"The store at {path.parent} has format {version}; this version reads {schema.FORMAT}.",
             advice="Upgrade shardgraph.",
+        )
+    if 1 <= version < schema.FORMAT:
+        raise StoreFormatError(
+            f"The store at {path.parent} has format {version}; this version reads {schema.FORMAT}.",
+            advice="Fit it again.",
         )
     if version < 1:
         raise StoreFormatError(

@@ -147,9 +147,8 @@ class Heir:
         if free:
             self._requests.reopen(request, free, self._fenced(free))
         else:
-            digest = self._rows.seal()
             generation = int(self._database.value("SELECT generation FROM state"))
-            self._requests.nothing_to_do(request, generation, digest)
+            self._requests.nothing_to_do(request, generation)
 
     def _fenced(self, records: Sequence[Record]) -> set[int]:
         """The nodes that there are and that the samples influenced."""

@@ -42,10 +42,10 @@ class Publisher:
             self._configure(change, before.config)
             generation = before.generation + 1
             self._database.rows("UPDATE state SET generation = ?", (generation,))
-            self._requests.published(change.requests, generation, before.digest)
+            self._requests.published(change.requests, generation)
             for request in requests:
                 self._requests.set_changed(request.id, _changed(change, request.fenced))
-            self._requests.set_digest_after(change.requests, self._rows.seal())
+            self._requests.drop_openings()
             self._rows.seal()
         return generation
 

@@ -25,15 +25,15 @@ from shardgraph.store.state import REQUEST_STATES, NodesChanged, Record, Request
 
 SECONDS_PER_DAY = 86_400.0
 _COLUMNS = (
-    "id, kind, state, accepted, deadline, commitment, fenced, generation, digest_before, "
-    "digest_after, changed, receipt"
+    "id, kind, state, accepted, deadline, commitment, fenced, generation, state_opening, "
+    "changed, receipt"
 )
 
 COPIED_COLUMNS = (
     "id, key, kind, state, accepted, deadline, commitment, fenced, labels, generation, "
-    "digest_before, digest_after, changed, receipt"
+    "changed, receipt"
 )
-"""All that is kept of a request, as it is taken over from another copy of the same store."""
+"""What is taken over of a request from another copy of the same store, whose states are its own."""
 
 
 class Requests:
@@ -75,14 +75,15 @@ class Requests:
             raise UsageError(f"A deadline of {days} days is not in the future.")
         records = self._samples.find(ids)
         self._database.rows(
-            "INSERT INTO requests (key, kind, state, accepted, deadline, commitment, fenced, "
-            "labels) VALUES (?, ?, 'accepted', ?, ?, ?, ?, ?)",
+            "INSERT INTO requests (key, kind, state, accepted, deadline, commitment, "
+            "state_opening, fenced, labels) VALUES (?, ?, 'accepted', ?, ?, ?, ?, ?, ?)",
             (
                 hidden,
                 kind,
                 accepted,
                 accepted + days * SECONDS_PER_DAY,
-                secrets.token_hex(32),
+                _random(),
+                _random(),
                 json.dumps(sorted(set(fenced))),
                 canonical_json(label_counts(records)).decode(),
             ),
@@ -140,12 +141,12 @@ class Requests:
                 raise UsageError(f"Request {request.id} is {request.state}, not {sources[0]}.")
         self._database.many("UPDATE requests SET state = ? WHERE id = ?", moving)
 
-    def published(self, ids: Iterable[int], generation: int, before: str) -> None:
+    def published(self, ids: Iterable[int], generation: int) -> None:
         """Lift the fence of requests that the current transaction carries out."""
         self.move(ids, FENCING, "published")
         self._database.many(
-            "UPDATE requests SET generation = ?, digest_before = ?, labels = '{}' WHERE id = ?",
-            [(generation, before, request) for request in ids],
+            "UPDATE requests SET generation = ?, labels = '{}' WHERE id = ?",
+            [(generation, request) for request in ids],
         )
 
     def set_changed(self, request: int, changed: NodesChanged) -> None:
@@ -154,11 +155,11 @@ class Requests:
             "UPDATE requests SET changed = ? WHERE id = ?", (json.dumps(asdict(changed)), request)
         )
 
-    def set_digest_after(self, ids: Iterable[int], after: str) -> None:
-        """Record the influence digest that the publication led to."""
-        self._database.many(
-            "UPDATE requests SET digest_after = ? WHERE id = ?",
-            [(after, request) for request in ids],
+    def drop_openings(self) -> None:
+        """Forget what opens the states in receipts: they are of the past, and stay sealed."""
+        self._database.rows(
+            "UPDATE requests SET state_opening = NULL "
+            "WHERE state = 'receipted' AND state_opening IS NOT NULL"
         )
 
     def receipted(self, request: int, index: int) -> None:
@@ -173,21 +174,22 @@ class Requests:
         """Let a request taken over from another copy wait for samples that are here again."""
         self._database.rows(
             "UPDATE requests SET state = 'accepted', fenced = ?, labels = ?, generation = NULL, "
-            "digest_before = NULL, digest_after = NULL, changed = '{}' WHERE id = ?",
+            "state_opening = ?, changed = '{}' WHERE id = ?",
             (
                 json.dumps(sorted(set(fenced))),
                 canonical_json(label_counts(records)).decode(),
+                _random(),
                 request,
             ),
         )
         self._samples.claim([record.id for record in records], request)
 
-    def nothing_to_do(self, request: int, generation: int, digest: str) -> None:
+    def nothing_to_do(self, request: int, generation: int) -> None:
         """Let a request taken over count as published: none of its samples are here."""
         self._database.rows(
             "UPDATE requests SET state = 'published', fenced = '[]', labels = '{}', "
-            "generation = ?, digest_before = ?, digest_after = ?, changed = '{}' WHERE id = ?",
-            (generation, digest, digest, request),
+            "generation = ?, state_opening = ?, changed = '{}' WHERE id = ?",
+            (generation, _random(), request),
         )
 
     def _hidden(self, key: str) -> str:
@@ -204,7 +206,7 @@ class Requests:
 
     def _request(self, row: tuple[Any, ...]) -> Request:
         number, kind, state, accepted, deadline, commitment, fenced = row[:7]
-        generation, before, after, changed, receipt = row[7:]
+        generation, state_opening, changed, receipt = row[7:]
         pending = self._samples.pending(number)
         return Request(
             id=number,
@@ -216,8 +218,12 @@ class Requests:
             samples=tuple(record.id for record in pending),
             fenced=frozenset(NodeId(node) for node in json.loads(fenced)),
             generation=generation,
-            digest_before=before,
-            digest_after=after,
+            state_opening=state_opening,
             changed=NodesChanged(**{k: tuple(v) for k, v in json.loads(changed).items()}),
             receipt=receipt,
         )
+
+
+def _random() -> str:
+    """32 random bytes in hexadecimal: a number that nobody can guess."""
+    return secrets.token_hex(32)

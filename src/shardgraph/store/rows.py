@@ -107,7 +107,7 @@ class Rows:
         generation, size, peaks, *_ = self._state()
         requests = self._database.rows(
             "SELECT 'request', id, key, kind, state, accepted, deadline, commitment, fenced, "
-            "labels, generation, digest_before, digest_after, changed FROM requests "
+            "labels, generation, state_opening, changed FROM requests "
             "WHERE state != 'receipted' ORDER BY id"
         )
         erasures = self._database.rows(

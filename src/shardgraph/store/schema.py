@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
 """The version of the store's format: directory layout, tables and blob names together."""
 
 APPLICATION_ID = 0x53484752
@@ -31,7 +31,8 @@ CREATE TABLE state (
     seal TEXT NOT NULL
 ) STRICT;
 
--- The key is a digest salted per store, so that no name given in it stays.
+-- The key is a digest salted per store, so that no name given in it stays. What opens the state in
+-- a receipt goes when the state does.
 CREATE TABLE requests (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
@@ -43,8 +44,7 @@ CREATE TABLE requests (
     fenced TEXT NOT NULL,
     labels TEXT NOT NULL,
     generation INTEGER,
-    digest_before TEXT,
-    digest_after TEXT,
+    state_opening TEXT,
     changed TEXT NOT NULL DEFAULT '{{}}',
     receipt INTEGER UNIQUE
 ) STRICT;

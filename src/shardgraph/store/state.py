@@ -152,9 +152,10 @@ class Request:
     ``samples`` is empty from ``published`` on. ``fenced`` are the nodes that the samples had
     influenced; it is empty once the request is ``receipted``.
     Times are seconds since the epoch. ``commitment`` is 32 random bytes in hexadecimal that stand
-    for the request wherever no id may be named. ``digest_before`` and ``digest_after`` are the
-    influence digests around the generation that carried the request out. ``changed`` are the nodes
-    that were brought up to date; empty before ``published`` and once the request is ``receipted``.
+    for the request wherever no id may be named. ``state_opening`` are 32 more, with which the state
+    in its receipt is sealed; None from the first generation after the receipt on, so that no state
+    of the past can be confirmed. ``changed`` are the nodes that were brought up to date; empty
+    before ``published`` and once the request is ``receipted``.
     """
 
     id: int
@@ -166,8 +167,7 @@ class Request:
     samples: tuple[SampleId, ...] = ()
     fenced: frozenset[NodeId] = frozenset()
     generation: int | None = None
-    digest_before: str | None = None
-    digest_after: str | None = None
+    state_opening: str | None = None
     changed: NodesChanged = NodesChanged()
     receipt: int | None = None
 

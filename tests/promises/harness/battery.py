@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from harness.actor import Actor
+from harness.directory import confirmed
 from harness.fresh import FreshFits
 from harness.watch import watching
 from harness.world import LICENSED, World
@@ -30,6 +31,7 @@ from shardgraph.errors import (
     StoreLockedError,
     UnknownIdError,
 )
+from shardgraph.forgetting.receipt import seal_state
 from shardgraph.model import SafeModel
 from shardgraph.store import Store
 
@@ -181,9 +183,20 @@ def one_key_forgets_once(battery: Battery) -> None:
     actor.forget(samples=request.samples, key=request.key)
     with actor.unchanged():
         assert actor.model.forget(request).nodes_refit == ()
-    told = json.loads(actor.model.store.ledger.entries()[-1])["statement"]
-    assert told["digest_after"] == actor.model.store.digest(), "the receipt is of another state"
+    store = actor.model.store
+    told = json.loads(store.ledger.entries()[-1])["statement"]
+    state = seal_state(str(store.requests()[-1].state_opening), store.digest())
+    assert told["state_after"] == state, "the receipt is of another state"
     assert told["environment"] == runtime.environment()
+
+
+@check("erasure")
+def no_state_of_the_past_can_be_confirmed(battery: Battery) -> None:
+    actor = battery.actor
+    past = actor.model.store.digest()
+    actor.forget(samples=list(actor.live)[:1])
+    assert not confirmed(actor.path, [past]), "the store confirms a state of before"
+    battery.exact()
 
 
 @check("fence")

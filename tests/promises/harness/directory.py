@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from shardgraph.forgetting.receipt import seal_state
+
 INFLUENCE = ("activations", "nodes", "tallies")
 """The folders whose files are the influence state."""
 
@@ -53,6 +55,23 @@ def traces(store: Path, marks: Iterable[bytes]) -> list[str]:
     return [
         f"{mark[:40]!r} in {_where(mark, files, store)}" for mark in marks if mark in everything
     ]
+
+
+def confirmed(store: Path, digests: Iterable[str]) -> list[str]:
+    """Digests of states that are below a store in plain, or sealed in the ledger and can be opened.
+
+    Opening is tried with everything there that 32 bytes in hexadecimal could be.
+    """
+    everything = b"\n".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    numbers = {item.decode() for item in re.findall(rb"(?=([0-9a-f]{64}))", everything)}
+    sealed = {item.decode() for item in re.findall(rb'"state_after":"([0-9a-f]+)"', everything)}
+    found = []
+    for digest in digests:
+        if digest in numbers or bytes.fromhex(digest) in everything:
+            found.append(f"{digest} in plain")
+        if any(seal_state(number, digest) in sealed for number in numbers):
+            found.append(f"{digest} sealed")
+    return found
 
 
 def _where(mark: bytes, files: dict[Path, bytes], store: Path) -> str:
