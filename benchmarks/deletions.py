@@ -1,6 +1,6 @@
 """What a request costs where no node reads: one sample, and a thousand in one batch.
 
-    python benchmarks/deletions.py [--data cub100] [--shapes 256x8 64x16 256x16]
+    python benchmarks/deletions.py [--data cub100] [--shapes 256x4 256x8 64x16]
 
 A shape is a number of nodes and a value width; with 32 heads, a width of 8 is 256 features. One
 process fits, answers and forgets. ``published`` is the time until the new generation answers there:
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="cub100")
     parser.add_argument("--samples", type=int, default=1200)
-    parser.add_argument("--shapes", nargs="+", default=["256x8", "64x16", "256x16"])
+    parser.add_argument("--shapes", nargs="+", default=["256x4", "256x8", "64x16"])
     parser.add_argument("--singles", type=int, default=9)
     options = parser.parse_args()
     tokens, labels, ids = activations(data_folder() / options.data / "train")

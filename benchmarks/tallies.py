@@ -48,6 +48,7 @@ FRONTIER = {
     "all": [("complete", 4)],
 }
 KINDS = ("random", "discriminant", "trained")
+MANY = 256
 SIDE_BY_SIDE = 16
 """Nodes of each kind, on 256 shards; a safe part is the first eighth of the shards."""
 
@@ -85,6 +86,16 @@ def isolated(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 def tallied(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     return {f"{count}_shards": bench.tallied(count) for count in options.shards}
+
+
+def narrow(bench: Bench, _: argparse.Namespace) -> dict[str, Any]:
+    """What many nodes lose where each has fewer features: a deletion solves them all anew."""
+    return {
+        f"{MANY} nodes of {32 * width} features": bench.run(
+            FitSettings(shards=MANY, graph=f"tallied:{MANY}", tally={"value_width": width})
+        )
+        for width in (2, 4, 8)
+    }
 
 
 def representations(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
@@ -147,8 +158,9 @@ PARTS = {
     "tallied": tallied,
     "frontier": frontier,
     "representations": representations,
+    "narrow": narrow,
 }
-EACH_ONCE = [part for part in PARTS if part != "isolated"]
+EACH_ONCE = [part for part in PARTS if part not in ("isolated", "narrow")]
 
 
 class Bench:

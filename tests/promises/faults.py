@@ -267,7 +267,7 @@ def _(patch: Patch) -> None:
     wrap(patch, train._AdamW, "__init__", kept)
 
 
-@fault("a refit runs one epoch less than a fit")
+@fault("a refit runs one epoch more than a fit")
 def _(patch: Patch) -> None:
     def cut(real: Any, held: Any, waiting: Any, *more: Any) -> Any:
         with pytest.MonkeyPatch.context() as inner:
@@ -276,7 +276,7 @@ def _(patch: Patch) -> None:
                 representation,
                 "train",
                 lambda real, jobs, recipe, **named: real(
-                    jobs, replace(recipe, epochs=recipe.epochs - 1), **named
+                    jobs, replace(recipe, epochs=recipe.epochs + 1), **named
                 ),
             )
             return real(held, waiting, *more)
