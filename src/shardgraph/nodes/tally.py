@@ -18,13 +18,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 import torch
 
 from shardgraph import runtime
 from shardgraph.errors import StoreDamagedError, StoreFormatError, UsageError
+from shardgraph.identity import canonical_json
 from shardgraph.nodes.projection import (
     EXACT_FLOAT64,
     FEATURE_LIMIT,
@@ -35,12 +37,6 @@ from shardgraph.nodes.tokens import TokenRows
 
 FORMAT = "shardgraph-tally-2"
 """Format name and version, in the metadata of every tally file."""
-
-_ARRAYS = ("counts", "gram", "moment")
-"""The arrays of a tally in the order in which its file holds them."""
-
-_KINDS: dict[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
-_LENGTH_BYTES = 8
 
 BLOCK_ROWS = 1024
 """Samples in one product. Bounds the memory; changes no bit."""
@@ -282,44 +278,27 @@ def _diagonal(width: int) -> np.ndarray:
 
 
 def to_bytes(tally: Tally) -> bytes:
-    """The tally as a safetensors file; equal tallies give equal bytes on every machine.
-
-    The file is the one that the library writes: metadata first, in one entry, then the arrays.
-    """
-    # Written here and not by the library, which copies every array several times.
-    about = _text({"classes": list(tally.classes), "format": FORMAT})
-    header: dict[str, Any] = {"__metadata__": {"tally": about}}
-    end, parts = 0, []
-    for name in _ARRAYS:
-        array: np.ndarray = getattr(tally, name)
-        begin, end = end, end + array.nbytes
-        kind = f"I{8 * array.itemsize}"
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
-        parts.append(array.astype(_KINDS[kind], copy=False).data)
-    text = _text(header).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)
-    return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *parts])
-
-
-def _text(value: dict[str, Any]) -> str:
-    """JSON as the library writes it; canonical where keys are given in order."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """The tally as a safetensors file; equal tallies give equal bytes on every machine."""
+    about = {"classes": list(tally.classes), "format": FORMAT}
+    arrays = {"gram": tally.gram, "moment": tally.moment, "counts": tally.counts}
+    # One metadata entry: the library writes several in an order of its own.
+    return safetensors.numpy.save(arrays, {"tally": canonical_json(about).decode()})
 
 
 def from_bytes(data: bytes) -> Tally:
-    """The tally from what `to_bytes` gave.
+    """The tally in a file that `to_bytes` wrote.
 
     Raises:
-        StoreFormatError: the bytes have another format version.
+        StoreFormatError: another format.
         StoreDamagedError: the bytes are cut short, are no tally, or contradict themselves.
     """
     try:
-        begin = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-        header = json.loads(data[_LENGTH_BYTES:begin])
-        about = json.loads(header["__metadata__"]["tally"])
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["tally"])
+        arrays = safetensors.numpy.load(data)
         found, classes = about["format"], tuple(about["classes"])
-        tally = Tally(classes, **_views(data, begin, header))
-    except (KeyError, ValueError, TypeError) as error:
+        tally = Tally(classes, arrays["gram"], arrays["moment"], arrays["counts"])
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _damaged("the bytes are not a tally") from error
     if found != FORMAT:
         raise StoreFormatError(
@@ -328,25 +307,6 @@ def from_bytes(data: bytes) -> Tally:
         )
     _check(tally)
     return tally
-
-
-def _views(data: bytes, begin: int, header: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays in the bytes, which are not copied.
-
-    Raises:
-        KeyError, TypeError, ValueError: they are not where `to_bytes` puts them.
-    """
-    place, found = begin, {}
-    for name in _ARRAYS:
-        entry = header[name]
-        array = np.ndarray(entry["shape"], _KINDS[entry["dtype"]], data, place)
-        if entry["data_offsets"] != [place - begin, place - begin + array.nbytes]:
-            raise ValueError(f"{name} lies elsewhere")
-        place += array.nbytes
-        found[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if place != len(data):
-        raise ValueError("bytes are left over")
-    return found
 
 
 def _check(tally: Tally) -> None:
