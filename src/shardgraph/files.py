@@ -96,7 +96,7 @@ class SyncAhead:
         """Begin to make the bytes of a file durable; nothing is durable before `wait`."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_SYNC_WORKERS)
-        self._begun.append(self._pool.submit(sync_files, [path]))
+        self._begun.append(self._pool.submit(sync_file, path))
 
     def wait(self) -> None:
         """Wait until the bytes of all files begun are durable; also after an error, for all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from faults import Patch, fault, wrap
@@ -120,7 +121,7 @@ def _(patch: Patch) -> None:
 
 @fault("blobs are not synced")
 def _(patch: Patch) -> None:
-    patch.setattr(files, "sync_files", lambda paths: None)
+    patch.setattr(files, "sync_file", lambda path: None)
 
 
 @fault("the names of blobs are not synced")
@@ -258,12 +259,13 @@ def _(patch: Patch) -> None:
 
 @fault("zeros are not durable before the unlink")
 def _(patch: Patch) -> None:
-    real = files.sync_files
+    real = files.sync_file
 
-    def lazy(paths: Any) -> None:
-        real(path for path in paths if any(path.read_bytes()))
+    def lazy(path: Path) -> None:
+        if any(path.read_bytes()):
+            real(path)
 
-    patch.setattr(files, "sync_files", lazy)
+    patch.setattr(files, "sync_file", lazy)
 
 
 @fault("deleted rows keep their bytes")

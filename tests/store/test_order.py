@@ -105,7 +105,7 @@ def test_blobs_are_synced_while_others_are_still_to_be_put(store, monkeypatch) -
 
 
 def no_sync_of_blobs(monkeypatch) -> None:
-    monkeypatch.setattr(files, "sync_files", lambda paths: list(paths))
+    monkeypatch.setattr(files, "sync_file", lambda path: None)
 
 
 def no_sync_of_folders(monkeypatch) -> None:

@@ -85,7 +85,10 @@ def receipt_entry(store: Store, request: Request, digest: str) -> bytes:
     """
     config = store.config
     if request.state_opening is None:
-        raise UsageError(f"Request {request.id} has its receipt, and its state is of the past.")
+        raise UsageError(
+            f"Request {request.id} has its receipt, and its state is of the past.",
+            advice="Print the receipt that it has: `shardgraph receipt show`.",
+        )
     key = _signer(store)
     statement = {
         "commitment": commitment_to(request.commitment),
