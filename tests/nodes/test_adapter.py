@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shardgraph.nodes import adapter as adapters
+from shardgraph.nodes.projection import TOKEN_UNIT, integer_tokens
 from shardgraph.nodes.recipe import KINDS, LANE, Recipe
 
 
@@ -51,6 +52,26 @@ def test_shared_and_own_tokens_agree(kind: str) -> None:
     own = adapters.logits(adapter, tokens.expand(3, -1, -1, -1).contiguous())
     torch.testing.assert_close(shared, own, atol=1e-5, rtol=1e-5)
     assert shared.shape == (3, 5, 16)
+
+
+def test_adapters_see_the_tokens_that_tallies_see() -> None:
+    batch = np.random.default_rng(0).standard_normal((6, 9, 256)).astype(np.float32)
+    batch[1:, :, 5] *= 200
+    batch[2] *= 1e-3
+    batch[3] = 0
+    scaled = adapters.normalise_tokens(torch.from_numpy(batch), 256)
+    error = (scaled - integer_tokens(batch) / TOKEN_UNIT).abs()
+    assert error.max() < 1 / TOKEN_UNIT
+    others = np.arange(256) != 5
+    assert (scaled[1:3][:, :, others].square().mean(dim=(1, 2)).sqrt() > 0.6).all()
+    assert scaled.abs().max() == adapters.MOST
+
+
+def test_tokens_may_be_scaled_in_place() -> None:
+    tokens = _tokens(16)
+    expected = adapters.normalise_tokens(tokens, 16)
+    assert adapters.normalise_tokens(tokens, 16, out=tokens) is tokens
+    assert torch.equal(tokens, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,7 +52,7 @@ def test_directions_are_those_that_tell_classes_apart() -> None:
 
 def test_directions_equal_those_of_a_plain_eigenproblem() -> None:
     tokens, labels = images(120, 5)
-    rounded = integer_tokens(tokens, robust=True).numpy().astype(np.float64)
+    rounded = integer_tokens(tokens).numpy().astype(np.float64)
     names, mean = np.array(labels), rounded.mean(axis=(0, 1))
     between, within = np.zeros((WIDTH, WIDTH)), np.zeros((WIDTH, WIDTH))
     for label in set(labels):
@@ -74,9 +74,7 @@ def test_attention_comes_in_pairs_of_both_signs_with_the_declared_spread() -> No
     node = found(tokens, labels)
     assert (node.attention[::2] == -node.attention[1::2]).all()
     assert (node.rate[::2] == node.rate[1::2]).all()
-    scores = integer_tokens(tokens, robust=True).flatten(0, 1).numpy() @ node.attention.T.astype(
-        np.float32
-    )
+    scores = integer_tokens(tokens).flatten(0, 1).numpy() @ node.attention.T.astype(np.float32)
     assert (scores * node.rate).std(axis=0) == pytest.approx(1.5, rel=1e-3)
 
 

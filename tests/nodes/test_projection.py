@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def samples(count: int, tokens: int = 7, seed: int = 0) -> np.ndarray:
 
 def oracle(node: Projection, tokens: np.ndarray) -> list[int]:
     """The formulas of the module's docstring for one sample, one number at a time, in int."""
-    rounded = integer_tokens(tokens[None], robust=node.robust)[0].numpy().astype(int).tolist()
+    rounded = integer_tokens(tokens[None])[0].numpy().astype(int).tolist()
     limit, count = weight_limit(len(tokens)), node.features
     values: list[int] = []
     for head in range(node.heads):
@@ -161,51 +160,45 @@ def test_scale_of_a_sample_does_not_matter_but_lengths_of_its_tokens_do() -> Non
     assert not torch.equal(stack(longer), stack(batch))
 
 
-def plain_tokens(tokens: np.ndarray, robust: bool) -> list[int]:
+def plain_tokens(tokens: np.ndarray) -> list[int]:
     """What `integer_tokens` says of one sample, one number at a time."""
     numbers = tokens.astype(np.float32).ravel()
     fine = [int(np.rint(x * np.float32(FINE_LIMIT / np.abs(numbers).max()))) for x in numbers]
     cut = list(fine)
-    for _ in range(CUT_ROUNDS if robust else 0):
+    for _ in range(CUT_ROUNDS):
         most = math.floor(CUT * math.sqrt(sum(x * x for x in cut) / len(cut)))
         cut = [max(-most, min(most, x)) for x in fine]
     scale = np.float32(TOKEN_UNIT / math.sqrt(sum(x * x for x in cut) / len(cut)))
     return [max(-TOKEN_LIMIT, min(TOKEN_LIMIT, int(np.rint(np.float32(x) * scale)))) for x in fine]
 
 
-@pytest.mark.parametrize("robust", [True, False])
 @pytest.mark.parametrize("outlier", [1, 30, 1000])
-def test_tokens_equal_a_plain_oracle(robust: bool, outlier: float) -> None:
+def test_tokens_equal_a_plain_oracle(outlier: float) -> None:
     batch = samples(3, tokens=9).astype(np.float32)
     batch[:, :, 5] *= outlier
-    found = integer_tokens(batch, robust=robust).to(torch.int64)
+    found = integer_tokens(batch).to(torch.int64)
     for sample, tokens in zip(found, batch, strict=True):
-        assert sample.ravel().tolist() == plain_tokens(tokens, robust)
+        assert sample.ravel().tolist() == plain_tokens(tokens)
 
 
-@pytest.mark.parametrize("robust", [True, False])
-def test_tokens_have_unit_spread(robust: bool) -> None:
-    tokens = integer_tokens(samples(20, tokens=49), robust=robust)
+def test_tokens_have_unit_spread() -> None:
+    tokens = integer_tokens(samples(20, tokens=49))
     assert tokens.square().mean().sqrt().item() == pytest.approx(TOKEN_UNIT, rel=0.01)
-    assert not integer_tokens(np.zeros((1, 3, WIDTH), np.float16), robust=robust).any()
+    assert not integer_tokens(np.zeros((1, 3, WIDTH), np.float16)).any()
 
 
 def test_a_column_far_above_the_rest_does_not_set_the_scale() -> None:
     batch = np.random.default_rng(0).standard_normal((20, 9, 256)).astype(np.float32)
     batch[:, :, 5] *= 200
     others = np.arange(256) != 5
-    spread = [
-        integer_tokens(batch, robust=robust)[:, :, others].square().mean().sqrt().item()
-        for robust in (True, False)
-    ]
-    assert 0.6 * TOKEN_UNIT < spread[0] < TOKEN_UNIT
-    assert spread[1] < 0.1 * TOKEN_UNIT
+    spread = integer_tokens(batch)[:, :, others].square().mean().sqrt().item()
+    assert 0.6 * TOKEN_UNIT < spread < TOKEN_UNIT
 
 
 def test_a_token_far_above_the_rest_is_cut_to_the_limit() -> None:
     batch = np.full((1, 49, WIDTH), 0.01, np.float32)
     batch[0, 0, :2] = 100, -100
-    tokens = integer_tokens(batch, robust=True)
+    tokens = integer_tokens(batch)
     assert (tokens.max().item(), tokens.min().item()) == (TOKEN_LIMIT, -TOKEN_LIMIT)
 
 
@@ -228,7 +221,7 @@ def test_random_projections_follow_from_their_arguments() -> None:
 def test_sharpness_is_the_spread_of_attention_logits() -> None:
     node = random_projection(0, width=512, heads=64, value_width=1, sharpness=2.0)
     tokens = np.random.default_rng(0).standard_normal((1, 400, 512)).astype(np.float32)
-    rounded = integer_tokens(tokens, robust=True)[0].numpy()
+    rounded = integer_tokens(tokens)[0].numpy()
     logits = rounded @ node.attention.T.astype(np.float32) * node.rate
     assert logits.std(axis=0).mean() == pytest.approx(2.0, rel=0.1)
 
@@ -265,8 +258,9 @@ def test_impossible_projections_are_refused() -> None:
         Projection(np.ones((1, 2000), np.int8), np.ones(1, np.float32), large)
     with pytest.raises(RecipeError, match="share"):
         Projections([])
+    other = random_projection(1, width=WIDTH, heads=HEADS, value_width=1, sharpness=1.0)
     with pytest.raises(RecipeError, match="share"):
-        Projections([node, replace(node, robust=False)])
+        Projections([node, other])
 
 
 def test_impossible_tokens_are_refused() -> None:

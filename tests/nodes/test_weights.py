@@ -69,8 +69,8 @@ def _edited(**metadata: str) -> bytes:
 
 
 def test_another_format_is_named() -> None:
-    with pytest.raises(StoreFormatError, match="shardgraph-node-2"):
-        from_bytes(3, _edited(format="shardgraph-node-2"))
+    with pytest.raises(StoreFormatError, match="shardgraph-node-1"):
+        from_bytes(3, _edited(format="shardgraph-node-1"))
 
 
 @pytest.mark.parametrize(

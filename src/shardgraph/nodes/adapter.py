@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shardgraph.nodes.projection import CUT, CUT_ROUNDS, TOKEN_LIMIT, TOKEN_UNIT
 from shardgraph.nodes.recipe import LANE, Recipe
 
 ABSENT = -1e4
@@ -40,6 +41,9 @@ NORM_EPSILON = 1e-5
 
 TINY = 1e-20
 """Samples shorter than this count as zero."""
+
+MOST = TOKEN_LIMIT / TOKEN_UNIT
+"""Largest entry of a token, in spreads: what the integers of a tally go up to."""
 
 BROADEST, SHARPEST = 1.0, 4.0
 """Spread of the first and the last head's scores at the start; the others lie between."""
@@ -101,15 +105,29 @@ def padded(size: int) -> int:
 
 
 def normalise_tokens(tokens: Tensor, width: int, *, out: Tensor | None = None) -> Tensor:
-    """Tokens [..., T, D], each sample scaled to a mean square of one over its T*width entries.
+    """Tokens [..., T, D], each sample scaled to unit spread over its T*width entries and cut.
 
     The tokens of one sample keep their relative lengths, which say where its subject is: scaling
-    each token by itself cost up to eight points of accuracy on small shards. A sample of zeros
-    stays zero. ``width`` is the number of columns that are not padding; ``out`` may be ``tokens``.
+    each token by itself cost up to eight points of accuracy on small shards. The spread is that of
+    their bulk, as in `shardgraph.nodes.projection.integer_tokens`: entries count for it only up to
+    `CUT` times it, and end at `MOST`. The few columns of vision transformers with numbers a
+    hundred times those of the others would set the scale otherwise, and adapters of small shards
+    hardly learn from the rest.
+
+    A sample of zeros stays zero. ``width`` is the number of columns that are not padding; ``out``
+    may be ``tokens``.
     """
+    spread = _root_mean_square(tokens, width)
+    for _ in range(CUT_ROUNDS):
+        most = CUT * spread
+        spread = _root_mean_square(tokens.clamp(-most, most), width)
+    return torch.mul(tokens, 1 / spread.clamp_min(TINY), out=out).clamp_(-MOST, MOST)
+
+
+def _root_mean_square(tokens: Tensor, width: int) -> Tensor:
+    """Of the entries of each sample [..., T, D] but its padding, which is zero: [..., 1, 1]."""
     length: Tensor = torch.linalg.vector_norm(tokens.flatten(-2), dim=-1)[..., None, None]
-    root = math.sqrt(tokens.shape[-2] * width)
-    return torch.mul(tokens, root / length.clamp_min(TINY), out=out)
+    return length / math.sqrt(tokens.shape[-2] * width)
 
 
 def features(projection: Projection, tokens: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def _token_sums(rows: TokenRows, labels: Sequence[str]) -> tuple[Tensor, Tensor,
     sums = torch.zeros((len(number), rows.width), dtype=torch.float64)
     for begin in range(0, len(labels), ROWS_AT_ONCE):
         places = np.arange(begin, min(begin + ROWS_AT_ONCE, len(labels)))
-        tokens = integer_tokens(rows.gather(places), robust=True).to(torch.float64)
+        tokens = integer_tokens(rows.gather(places)).to(torch.float64)
         flat = tokens.flatten(0, 1)
         gram += flat.T @ flat
         sums.index_add_(0, targets[begin : begin + ROWS_AT_ONCE], tokens.sum(dim=1))

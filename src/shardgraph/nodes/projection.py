@@ -98,8 +98,6 @@ class Projection:
         attention: int8 [K, D], one attention vector per head.
         rate: float32 [K], attention logits per integer of score; not negative.
         values: int8 [K, D, V], value projection of each head.
-        robust: how the tokens of a sample are scaled, see `integer_tokens`. False for what was
-            trained on tokens that are scaled by all their numbers.
 
     Raises:
         RecipeError: shapes or types contradict each other, or some sum could leave the range in
@@ -109,7 +107,6 @@ class Projection:
     attention: np.ndarray
     rate: np.ndarray
     values: np.ndarray
-    robust: bool = True
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -141,7 +138,7 @@ class Projection:
     @property
     def shape(self) -> tuple[object, ...]:
         """What projections must have in common to be computed in one stack."""
-        return (*self.values.shape, self.robust)
+        return self.values.shape
 
     @property
     def heads(self) -> int:
@@ -211,19 +208,19 @@ def trained_projection(attention: np.ndarray, values: np.ndarray) -> Projection:
     most = float(np.abs(values).max()) or 1.0
     scaled = np.rint(np.asarray(values, np.float64) * (value_limit(width, features) / most))
     spread = np.repeat(scaled.astype(np.int8), queries, axis=0)
-    return Projection(rounded, rate, spread, robust=False)
+    return Projection(rounded, rate, spread)
 
 
-def integer_tokens(tokens: np.ndarray, *, robust: bool) -> Tensor:
+def integer_tokens(tokens: np.ndarray) -> Tensor:
     """Tokens [B, T, D] as integers in [-127, 127], held in float32; a function of each sample.
 
-    A sample has one scale for all its tokens (its root mean square becomes `TOKEN_UNIT`), so that
-    they keep their relative lengths. A sample of zeros stays zero.
+    A sample has one scale for all its tokens (the spread of their bulk becomes `TOKEN_UNIT`), so
+    that they keep their relative lengths. A sample of zeros stays zero.
 
     Some encoders have a few columns with numbers a hundred times those of the others (vision
     transformers do). They would set the scale, and every attention score and feature would be
-    theirs. Where ``robust``, they count for the scale only up to `CUT` times it, and so reach
-    `TOKEN_LIMIT` and no further.
+    theirs. So they count for the scale only up to `CUT` times it, and reach `TOKEN_LIMIT` and no
+    further.
 
     Raises:
         UsageError: a token is not finite, or the shape is not [B, T, D].
@@ -237,7 +234,7 @@ def integer_tokens(tokens: np.ndarray, *, robust: bool) -> Tensor:
     fine = wide.mul_(FINE_LIMIT / largest.clamp(min=SMALLEST)).round_()
     exact = fine.to(torch.float64)
     spread = _root_mean_square(exact)
-    for _ in range(CUT_ROUNDS if robust else 0):
+    for _ in range(CUT_ROUNDS):
         most = (CUT * spread).floor()  # an integer, so that sums stay exact
         spread = _root_mean_square(exact.clamp(-most, most))
     scale = TOKEN_UNIT / spread.clamp(min=SMALLEST)
@@ -278,7 +275,7 @@ class Projections:
             raise RecipeError("Projections in one stack must share their shape.")
         first = projections[0]
         self.count, self.features, self.width = len(projections), first.features, first.width
-        self.dtype, self._heads, self._robust = dtype, first.heads, first.robust
+        self.dtype, self._heads = dtype, first.heads
         attention = np.concatenate([p.attention for p in projections])
         self._attention = torch.from_numpy(attention).to(dtype)
         self._rate = torch.from_numpy(np.concatenate([p.rate for p in projections]) * RATE_STEPS)
@@ -296,7 +293,7 @@ class Projections:
         with torch.inference_mode():
             for row in range(0, len(tokens), ROWS_AT_ONCE):
                 rows = slice(row, row + ROWS_AT_ONCE)
-                whole = integer_tokens(tokens[rows], robust=self._robust).to(self.dtype)
+                whole = integer_tokens(tokens[rows]).to(self.dtype)
                 for node in range(0, self.count, step):
                     nodes = slice(node, node + step)
                     out[nodes, rows] = self._round(self._project(whole, nodes))

@@ -15,7 +15,7 @@ from shardgraph.errors import StoreDamagedError, StoreFormatError
 from shardgraph.identity import canonical_json
 from shardgraph.nodes.recipe import KINDS
 
-FORMAT = "shardgraph-node-1"
+FORMAT = "shardgraph-node-2"
 """Format name and version, in the metadata of every weights file."""
 
 

@@ -221,10 +221,10 @@ class History(RuleBasedStateMachine):
     @rule(pick=PICKS, more=PICKS, version=st.integers(0, 1))
     @step
     def go_on_in_another_process(self, pick: list[int], more: list[int], version: int) -> None:
-        if pick[0] % 3:  # a fork takes as long as three other steps
+        """With another hash seed, locale, working directory and order of directories."""
+        if pick[0] % 6:  # a fork takes as long as three other steps
             self.actor.open()
             return
-        """With another hash seed, locale, working directory and order of directories."""
         absent = self.actor.absent()
         added = dict.fromkeys((absent[n % len(absent)] for n in more), version)
         self.actor.go_on_elsewhere(self.fresh, self._some(pick), added)
