@@ -22,6 +22,9 @@ from PIL import Image
 from shardgraph import cli, runtime
 from shardgraph.forgetting.outcome import Difference, Verification
 from shardgraph.model import SafeModel
+from shardgraph.nodes.projection import Projection
+from shardgraph.nodes.representation import from_bytes
+from shardgraph.nodes.weights import NodeWeights
 from shardgraph.store import Store
 
 COLOURS = {"blue": (30, 30, 200), "green": (30, 200, 30), "red": (200, 30, 30)}
@@ -192,6 +195,20 @@ def test_status_and_graph(unchanged: Path, tmp_path: Path) -> None:
     for words in ("5 shards", "15 samples", "adapter work", "distinct samples", "worst"):
         assert words in result.out
     assert json.loads((tmp_path / "graph.json").read_text())["shards"] == 5
+
+
+@pytest.mark.parametrize(
+    ("chosen", "form"),
+    [((), Projection), (("--representation", "trained"), NodeWeights)],
+)
+def test_what_nodes_that_tally_learn_can_be_chosen(
+    photos: Path, tmp_path: Path, chosen: tuple[str, ...], form: type
+) -> None:
+    sharding = ("--graph", "isolated", "--shards", 2, "--tallies", "all", "--epochs", 1)
+    assert run("fit", photos, "--store", tmp_path / "store", *sharding, *chosen).code == 0
+    files = list((tmp_path / "store" / "nodes").iterdir())
+    assert len(files) == 2
+    assert {type(from_bytes(0, file.read_bytes())) for file in files} == {form}
 
 
 def test_forget_prints_its_plan_first(store: Path) -> None:

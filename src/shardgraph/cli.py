@@ -135,8 +135,14 @@ def commands(context: click.Context) -> None:
     "--tallies",
     default=None,
     metavar="PRESET",
-    help="Shards that each node tallies: none, own, all or all-but:G. Nodes that read are then "
-    "solved, not trained, unless a FILE.json says so.  [default: as the graph]",
+    help="Shards that each node tallies: none, own, all or all-but:G.  [default: as the graph]",
+)
+@click.option(
+    "--representation",
+    type=click.Choice(["discriminant", "trained", "random"]),
+    default=None,
+    help="What nodes that tally learn from what they read: attention solved in closed form, an "
+    "adapter, or nothing.  [default: discriminant]",
 )
 @click.option(
     "--tally-budget",
@@ -195,6 +201,7 @@ def fit(
     store: Path,
     source_shards: tuple[str, ...],
     tune_on: str | None,
+    representation: str | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -207,14 +214,16 @@ def fit(
       shardgraph fit photos/train --store my.store
       shardgraph fit photos.csv --store my.store --shards 128 --graph ring:3
       shardgraph fit photos.csv --store my.store --graph hub:8 --safe-source licensed
+      shardgraph fit photos.csv --store my.store --shards 4 --graph isolated --tallies all
+        --representation trained
       shardgraph fit photos.csv --store my.store --source-shards web=16
       shardgraph fit reviews.csv --store my.store --backbone transformers:models/minilm
     """
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.model import SafeModel
 
-    if tune_on is not None:
-        settings["tally"] = {"tune_on": tune_on}
+    tally = {"tune_on": tune_on, "representation": representation}
+    settings["tally"] = {name: value for name, value in tally.items() if value is not None}
     if source_shards:
         settings["graph"] = graph_of_sources(source_shards, **settings)
         settings["shards"] = None
