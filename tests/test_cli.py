@@ -211,6 +211,28 @@ def test_what_nodes_that_tally_learn_can_be_chosen(
     assert {type(from_bytes(0, file.read_bytes())) for file in files} == {form}
 
 
+def test_samples_lists_what_a_request_would_name(unchanged: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("owner,sample\nowner-1,\n,red/0.png\n")
+    rows = run("samples", "--store", unchanged, "--from", tmp_path / "names.csv", "--json").json
+    found = {row["id"]: row for row in rows["samples"]}
+    assert list(found) == ["blue/1.png", "green/1.png", "red/0.png", "red/1.png"]
+    assert found["red/0.png"]["owner"] == "owner-0"
+    assert found["red/0.png"]["source"] == "web"
+    assert found["blue/1.png"]["label"] == "blue"
+    plan = run("forget", "--store", unchanged, "--sample", "red/0.png", "--dry-run", "--json").json
+    assert (
+        found["red/0.png"]["nodes"] == len(plan["nodes"]["refit"] + plan["nodes"]["dropped"]) == 1
+    )
+    lines = run("samples", "--store", unchanged, "--owner", "owner-1").out.splitlines()
+    assert lines[0].split("\t") == ["id", "label", "owner", "source", "shard", "nodes"]
+    assert [line.split("\t")[:4] for line in lines[1:]] == [
+        [f"{label}/1.png", label, "owner-1", "web" if label == "red" else "shop"]
+        for label in ("blue", "green", "red")
+    ]
+    assert_refused(run("samples", "--store", unchanged, "--owner", "nobody"), 3, "nobody")
+    assert_refused(run("samples", "--store", unchanged), 2, "")
+
+
 def test_forget_prints_its_plan_first(store: Path) -> None:
     dry = run("forget", "--store", store, "--owner", "owner-1", "--dry-run", "--json").json
     result = run("forget", "--store", store, "--owner", "owner-1", "--owner", "owner-2", "--json")

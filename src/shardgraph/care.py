@@ -1,4 +1,4 @@
-"""Commands for those who look after a store: requests, checks, backups, environment."""
+"""Commands for those who look after a store: samples, requests, checks, backups, environment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shardgraph import runtime
 from shardgraph.errors import StoreDamagedError, StoreLockedError, UsageError
-from shardgraph.options import file_option, json_option, store_option
+from shardgraph.options import file_option, json_option, names_options, request_of, store_option
 from shardgraph.receipts import receipt
 from shardgraph.report import Report, count, duration, progress_bar, size
 
@@ -27,6 +27,35 @@ if TYPE_CHECKING:
 
 _DAY = 86_400.0
 _PATIENCE = 60.0
+
+
+@click.command()
+@store_option
+@names_options
+@json_option
+def samples(store: Path, as_json: bool, **names: Any) -> None:
+    """List what is recorded of a person's samples.
+
+    What a request to forget would name, before or in place of it. One line for each sample: id,
+    label, owner, source, shard and how many nodes it influences, with tabs between them.
+
+    \b
+    Examples:
+      shardgraph samples --store my.store --owner alice
+      shardgraph samples --store my.store --from people.csv --json
+    """
+    from shardgraph.forgetting.request import records_named
+    from shardgraph.graph.shard_graph import ShardGraph
+    from shardgraph.store import Store
+
+    with Store.open(store) as held:
+        found = records_named(held, request_of(**names))
+        graph = ShardGraph.from_json(held.config.graph)
+    nodes = {shard: len(graph.influenced_by([shard])) for shard in {item.shard for item in found}}
+    rows = [{**asdict(item), "nodes": nodes[item.shard]} for item in found]
+    columns = ("id", "label", "owner", "source", "shard", "nodes")
+    lines = ["\t".join("" if row[it] is None else str(row[it]) for it in columns) for row in rows]
+    Report({"samples": rows}, "\n".join(["\t".join(columns), *lines])).print(as_json=as_json)
 
 
 @click.command()
@@ -367,6 +396,7 @@ def _rebase_report(plan: RebasePlan) -> Report:
 
 
 CARE_COMMANDS: tuple[click.Command, ...] = (
+    samples,
     requests,
     receipt,
     check,

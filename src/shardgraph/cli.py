@@ -22,7 +22,9 @@ from shardgraph.options import (
     bad_file_option,
     graph_of_sources,
     json_option,
+    names_options,
     read_lines,
+    request_of,
     store_option,
 )
 from shardgraph.report import Report, progress_bar
@@ -301,15 +303,7 @@ def predict(
 
 @commands.command()
 @store_option
-@click.option("--sample", "samples", multiple=True, metavar="ID", help="A sample. May be repeated.")
-@click.option("--owner", "owners", multiple=True, metavar="ID", help="An owner: all their samples.")
-@click.option("--source", "sources", multiple=True, metavar="NAME", help="A source: all of it.")
-@click.option(
-    "--from",
-    "file",
-    type=click.Path(path_type=Path),
-    help="A file: one sample id a line, or CSV with columns sample, owner or source.",
-)
+@names_options
 @click.option("--key", default=None, help="A request key; the same key forgets once.")
 @click.option(
     "--deadline",
@@ -323,14 +317,11 @@ def predict(
 @json_option
 def forget(
     store: Path,
-    samples: tuple[str, ...],
-    owners: tuple[str, ...],
-    sources: tuple[str, ...],
-    file: Path | None,
     key: str | None,
     deadline: float,
     dry_run: bool,
     as_json: bool,
+    **names: Any,
 ) -> None:
     """Forget samples, owners or whole sources, exactly.
 
@@ -345,17 +336,9 @@ def forget(
       shardgraph forget --store my.store --sample cats/0042.jpg
       shardgraph forget --store my.store --from requests.csv
     """
-    from shardgraph.forgetting.request import ForgetRequest, read_request_file
     from shardgraph.model import SafeModel
 
-    names = read_request_file(file) if file is not None else {}
-    request = ForgetRequest.of(
-        samples=[*samples, *names.get("samples", [])],
-        owners=[*owners, *names.get("owners", [])],
-        sources=[*sources, *names.get("sources", [])],
-        key=key,
-        days=deadline,
-    )
+    request = request_of(**names, key=key, days=deadline)
     with progress_bar() as progress:
         if dry_run:
             with SafeModel.open(store) as model:

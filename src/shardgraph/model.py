@@ -33,13 +33,12 @@ from shardgraph.forgetting.progress import Progress, silent
 from shardgraph.forgetting.reading import StoreReader
 from shardgraph.forgetting.rebase import check_environment
 from shardgraph.forgetting.refit import NodeProgress
-from shardgraph.forgetting.request import ForgetRequest
+from shardgraph.forgetting.request import ForgetRequest, records_named
 from shardgraph.forgetting.speed import measured_speed
 from shardgraph.forgetting.verify import verify
 from shardgraph.graph import picture
 from shardgraph.graph.cost import Cost, request_cost
 from shardgraph.graph.shard_graph import ShardGraph
-from shardgraph.identity import SampleId
 from shardgraph.store import Record, Store
 
 Data = Dataset | str | os.PathLike[str]
@@ -216,7 +215,15 @@ class SafeModel:
         Raises:
             UnknownIdError: a sample, owner or source has no live sample.
         """
-        return self._plan(self._wanted(request))
+        return self._plan(self.find(request))
+
+    def find(self, request: ForgetRequest) -> tuple[Record, ...]:
+        """What the store records of the samples that a request names, by id; changes nothing.
+
+        Raises:
+            UnknownIdError: a sample, owner or source has no live sample.
+        """
+        return records_named(self.store, request)
 
     def knows(self, request: ForgetRequest) -> bool:
         """Whether a request with this key was accepted before; `forget` then changes nothing."""
@@ -241,7 +248,7 @@ class SafeModel:
         started = time.perf_counter()
         samples, fenced = 0, None
         if not self.knows(request):
-            records = self._wanted(request)
+            records = self.find(request)
             plan = self._plan(records)
             self.store.accept(
                 request.key, "forget", [item.id for item in records], plan.fenced, days=request.days
@@ -381,14 +388,6 @@ class SafeModel:
     @property
     def _batch_size(self) -> int:
         return int(self.store.config.settings["batch_size"])
-
-    def _wanted(self, request: ForgetRequest) -> list[Record]:
-        found = {item.id: item for item in self.store.find(map(SampleId, request.samples))}
-        for owner in request.owners:
-            found |= {item.id: item for item in self.store.owned_by(owner)}
-        for source in request.sources:
-            found |= {item.id: item for item in self.store.from_source(source)}
-        return [found[name] for name in sorted(found)]
 
     def _plan(self, records: Sequence[Record]) -> Plan:
         reader = StoreReader(self.store, self.store.view())

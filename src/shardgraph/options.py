@@ -11,6 +11,7 @@ import click
 from shardgraph.errors import DataError, GraphError, UsageError
 
 if TYPE_CHECKING:
+    from shardgraph.forgetting.request import ForgetRequest
     from shardgraph.graph.shard_graph import ShardGraph
 
 
@@ -29,6 +30,46 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
     )(function)
+
+
+def names_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--sample``, ``--owner``, ``--source`` and ``--from``; `request_of` takes them."""
+    options = (
+        click.option(
+            "--sample", "samples", multiple=True, metavar="ID", help="A sample; repeatable."
+        ),
+        click.option("--owner", "owners", multiple=True, metavar="ID", help="All of an owner."),
+        click.option("--source", "sources", multiple=True, metavar="NAME", help="All of a source."),
+        click.option(
+            "--from",
+            "file",
+            type=click.Path(path_type=Path),
+            help="A file: one sample id a line, or CSV with columns sample, owner or source.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def request_of(
+    *,
+    samples: Sequence[str],
+    owners: Sequence[str],
+    sources: Sequence[str],
+    file: Path | None,
+    **how: Any,
+) -> ForgetRequest:
+    """A request over the names given as options and in a file."""
+    from shardgraph.forgetting.request import ForgetRequest, read_request_file
+
+    more = read_request_file(file) if file is not None else {}
+    return ForgetRequest.of(
+        samples=[*samples, *more.get("samples", [])],
+        owners=[*owners, *more.get("owners", [])],
+        sources=[*sources, *more.get("sources", [])],
+        **how,
+    )
 
 
 def bad_file_option(function: Callable[..., Any]) -> Callable[..., Any]:

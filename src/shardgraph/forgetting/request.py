@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardgraph.errors import UsageError
+from shardgraph.identity import SampleId
+from shardgraph.store import Record, Store
 
 DEADLINE_DAYS = 30.0
 """Days within which a request should be carried out: about the month of GDPR, article 12(3)."""
@@ -73,6 +75,20 @@ class ForgetRequest:
             key=new_request_key() if key is None else key,
             days=days,
         )
+
+
+def records_named(store: Store, request: ForgetRequest) -> tuple[Record, ...]:
+    """What a store records of the live samples that a request names, by id.
+
+    Raises:
+        UnknownIdError: a sample, owner or source has no live sample.
+    """
+    found = {item.id: item for item in store.find(map(SampleId, request.samples))}
+    for owner in request.owners:
+        found |= {item.id: item for item in store.owned_by(owner)}
+    for source in request.sources:
+        found |= {item.id: item for item in store.from_source(source)}
+    return tuple(found[name] for name in sorted(found))
 
 
 def read_request_file(path: Path) -> dict[str, list[str]]:
