@@ -211,6 +211,15 @@ def test_what_nodes_that_tally_learn_can_be_chosen(
     assert {type(from_bytes(0, file.read_bytes())) for file in files} == {form}
 
 
+@pytest.mark.parametrize("graph", ["tallied", "isolated"])
+def test_a_representation_that_no_node_takes_is_refused(
+    photos: Path, tmp_path: Path, graph: str
+) -> None:
+    call = ("fit", photos, "--store", tmp_path / "store", "--graph", graph, "--shards", 2)
+    assert_refused(run(*call, "--representation", "trained"), 2, "--tallies")
+    assert not (tmp_path / "store").exists()
+
+
 def test_samples_lists_what_a_request_would_name(unchanged: Path, tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("owner,sample\nowner-1,\n,red/0.png\n")
     rows = run("samples", "--store", unchanged, "--from", tmp_path / "names.csv", "--json").json

@@ -43,7 +43,7 @@ Exit codes:
   2   the call cannot be carried out as asked
   3   no such sample, owner, source or node
   4   something is wrong with the input data
-  5   the store cannot be used (missing, exists already, newer format)
+  5   the store cannot be used (missing, exists already, another format, no space or permission)
   6   another process is writing to the store
   7   the store is damaged
   8   the environment differs from the one the nodes were fitted in
@@ -229,8 +229,15 @@ def fit(
     if source_shards:
         settings["graph"] = graph_of_sources(source_shards, **settings)
         settings["shards"] = None
+    wanted = FitSettings(**settings)
+    nodes = wanted.build_graph().nodes
+    if representation is not None and not any(n.tallies and n.kind == "default" for n in nodes):
+        raise UsageError(
+            "No node of this graph can be told its --representation.",
+            advice="Add --tallies all, own or all-but:G, to a --graph whose nodes read.",
+        )
     with progress_bar() as progress:
-        model, outcome = SafeModel.fit(data, store, FitSettings(**settings), progress=progress)
+        model, outcome = SafeModel.fit(data, store, wanted, progress=progress)
         slower = model.status()["slower"]
         model.close()
     Report.of_fit(outcome, store, slower).print(as_json=as_json)

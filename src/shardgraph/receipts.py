@@ -143,7 +143,12 @@ def save_ledger(store: Path, save: Path | None, as_json: bool) -> None:
 @file_option("--save", "Write the newest public key as PEM, to be published.")
 @json_option
 def public_key(store: Path, save: Path | None, as_json: bool) -> None:
-    """Show which keys signed the ledger; export the newest."""
+    """Show which keys signed the ledger; export the newest.
+
+    \b
+    Example:
+      shardgraph receipt key --store my.store --save operator.pem
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -146,6 +146,8 @@ class Report:
         ]
         if outcome.passed_over:
             lines.append(f"In the store already: {count(outcome.passed_over, 'sample')}.")
+        if outcome.request:
+            lines.append(f"Its receipt: shardgraph receipt show {outcome.request} --store ...")
         lines += _bad_file_lines(outcome.bad_files)
         return cls(_change_data(outcome), "\n".join(lines))
 

@@ -229,5 +229,5 @@ def test_refused(tiny_vit: Path, tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_without_the_extra(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UsageError, match=r"pip install 'shardgraph\[transformers\]'"):
+    with pytest.raises(UsageError, match=r"pip install '.\[transformers\]'"):
         HuggingModel(str(tiny_vit))

@@ -107,10 +107,12 @@ def test_the_figures_of_the_statistical_check_are_those_measured() -> None:
 
 
 def test_the_figures_of_the_histories_are_those_measured() -> None:
-    found = figures("histories")["results"]
+    record = figures("histories")
+    found, steps = record["results"], record["config"]["steps"]
     told = (
-        f"{found['histories']} random histories of {found['steps_in_all']:,} steps on real "
-        f"photographs, {found['files_compared']:,} files compared with those of fits from scratch "
+        f"{found['histories']} random histories of {steps} steps each, "
+        f"{found['steps_in_all']:,} in all, on real photographs, "
+        f"{found['files_compared']:,} files compared with those of fits from scratch "
         f"in other processes: {len(found['mismatches'])} differences"
     )
     assert told in " ".join(PAGE.split())

@@ -20,5 +20,5 @@ def needs(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UsageError(
             f"This encoder needs the package {error.name}.",
-            advice=f"Run: pip install 'shardgraph[{extra}]'",
+            advice=f"Run in the project's folder: pip install '.[{extra}]'",
         ) from error

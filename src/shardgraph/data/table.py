@@ -140,7 +140,8 @@ def _open_parquet(path: Path) -> Table:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise UsageError(
-            "Reading Parquet needs pyarrow.", advice="Run: pip install 'shardgraph[parquet]'"
+            "Reading Parquet needs pyarrow.",
+            advice="Run in the project's folder: pip install '.[parquet]'",
         ) from error
 
     def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
