@@ -106,5 +106,5 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"shardgraph\[parquet\]"):
+    with pytest.raises(UsageError, match=r"'\.\[parquet\]'"):
         ManifestDataset(tmp_path / "m.parquet")
