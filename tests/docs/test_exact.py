@@ -106,6 +106,16 @@ def test_the_figures_of_the_statistical_check_are_those_measured() -> None:
     assert told in " ".join(PAGE.split())
 
 
+def test_the_figures_of_the_long_histories_are_those_recorded() -> None:
+    record = figures("stress")
+    found, steps = record["results"], record["config"]["steps"]
+    told = (
+        f"so far {found['whole_histories']:,} of {steps} steps, {found['steps']:,} steps in all, "
+        f"{len(found['mismatches'])} differences"
+    )
+    assert told in " ".join(PAGE.split())
+
+
 def test_the_figures_of_the_histories_are_those_measured() -> None:
     record = figures("histories")
     found, steps = record["results"], record["config"]["steps"]
