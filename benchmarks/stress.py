@@ -59,8 +59,11 @@ def main() -> None:
 
 
 def recorded(steps: int) -> list[Summary]:
-    """The runs of the record there is, whose histories must have as many steps."""
-    found = json.loads((RESULTS / "stress.json").read_text())
+    """The runs of the record, if there is one, whose histories must have as many steps."""
+    path = RESULTS / "stress.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
     if found["config"]["steps"] != steps:
         sys.exit(f"stress.json is of histories of {found['config']['steps']} steps")
     return list(found["results"]["runs"])

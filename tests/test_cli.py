@@ -288,6 +288,14 @@ def test_forget_from_a_file_and_add_again_end_where_they_began(
     assert (text.code, "15 samples" in text.out) == (0, True)
 
 
+def test_a_forget_says_how_its_receipt_is_shown(store: Path) -> None:
+    said = run("forget", "--store", store, "--owner", "owner-1").out
+    command = said.partition("Its receipt: shardgraph ")[2].splitlines()[0]
+    shown = run(*command.replace("...", str(store)).split())
+    assert shown.code == 0
+    assert shown.out.startswith("Entry 0 of the ledger")
+
+
 def test_a_request_key_forgets_once(store: Path) -> None:
     call = ("forget", "--store", store, "--sample", "red/3.png", "--key", "k", "--json")
     first, second = run(*call), run(*call)

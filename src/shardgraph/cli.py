@@ -25,6 +25,7 @@ from shardgraph.options import (
     names_options,
     read_lines,
     request_of,
+    require_open_kinds,
     store_option,
 )
 from shardgraph.report import Report, progress_bar
@@ -224,18 +225,14 @@ def fit(
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.model import SafeModel
 
-    tally = {"tune_on": tune_on, "representation": representation}
+    tally = {"representation": representation, "tune_on": tune_on}
     settings["tally"] = {name: value for name, value in tally.items() if value is not None}
     if source_shards:
         settings["graph"] = graph_of_sources(source_shards, **settings)
         settings["shards"] = None
     wanted = FitSettings(**settings)
-    nodes = wanted.build_graph().nodes
-    if representation is not None and not any(n.tallies and n.kind == "default" for n in nodes):
-        raise UsageError(
-            "No node of this graph can be told its --representation.",
-            advice="Add --tallies all, own or all-but:G, to a --graph whose nodes read.",
-        )
+    if representation is not None:
+        require_open_kinds(wanted.build_graph())
     with progress_bar() as progress:
         model, outcome = SafeModel.fit(data, store, wanted, progress=progress)
         slower = model.status()["slower"]

@@ -100,6 +100,19 @@ def read_lines(file: TextIO) -> tuple[str, ...]:
         raise DataError(f"{file.name} is not text in UTF-8.", advice="Convert it first.") from error
 
 
+def require_open_kinds(graph: ShardGraph) -> None:
+    """Refuse a ``--representation`` that no node of a graph would take.
+
+    Raises:
+        UsageError: each node tallies nothing, or the graph says what it is.
+    """
+    if not any(node.tallies and node.kind == "default" for node in graph.nodes):
+        raise UsageError(
+            "No node of this graph can be told its --representation.",
+            advice="Add --tallies all, own or all-but:G, to a --graph whose nodes read.",
+        )
+
+
 def graph_of_sources(
     source_shards: Sequence[str],
     *,

@@ -32,7 +32,8 @@ def test_the_holder_of_a_lock_is_the_process_that_has_it(tmp_path) -> None:
 def test_a_process_elsewhere_is_found_and_can_be_interrupted(tmp_path) -> None:
     path = tmp_path / "lock"
     program = (
-        "import sys, time, pathlib; from shardgraph.store.lock import WriterLock\n"
+        "import signal, sys, time, pathlib; from shardgraph.store.lock import WriterLock\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "lock = WriterLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", program, str(path)]
