@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from shardgraph import runtime
 from shardgraph.activations.backbone import Precomputed
 from shardgraph.activations.encode import Encoded, Unreadable, encode
 from shardgraph.activations.torch_module import TorchModule
@@ -49,6 +50,21 @@ def test_neither_workers_nor_company_change_a_bit(folder: FolderDataset, tiny: T
         for order in (everything, list(reversed(everything))):
             results = encoded(list(encode(folder, order, tiny, workers=workers)))
             assert results[order.index(5)].tokens.tobytes() == expected[5]
+
+
+def test_activations_as_given_are_read_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "worker_count", lambda: 8)
+    data = ArrayDataset(np.ones((600, 1, 4)), ["a"] * 600)
+    readers = set()
+    read = data.read
+
+    def watch(index: int) -> np.ndarray:
+        readers.add(threading.get_ident())
+        return read(index)
+
+    data.read = watch  # type: ignore[method-assign]
+    assert len(list(encode(data, range(600), Precomputed(1, 4), batch_size=8))) == 600
+    assert len(readers) == 1
 
 
 def test_one_thread_inside_operators_and_restored_after(

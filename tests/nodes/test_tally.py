@@ -230,6 +230,24 @@ def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.Monkey
         assert to_bytes(EMPTY.add(features, labels)) == to_bytes(tally)
 
 
+def test_threads_that_add_to_one_node_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_ROWS", 8)
+    node = random_projection(0, width=16, heads=16, value_width=16, sharpness=1.0)
+    rows, labels = token_rows(1500)
+    tally = tally_all([node], rows, labels, workers=8)[0]
+    features = Projections([node])(rows.gather(np.arange(1500)))[0].numpy().astype(np.int64)
+    assert tally.gram.tolist() == (features.T @ features)[upper_triangle(256)].tolist()
+    for place, label in enumerate(tally.classes):
+        mine = np.array(labels) == label
+        assert tally.moment[place].tolist() == features[mine].sum(axis=0).tolist()
+        assert tally.counts[place] == mine.sum()
+
+
+def test_no_samples_have_an_empty_tally() -> None:
+    rows, _ = token_rows(0)
+    assert [to_bytes(tally) for tally in tally_all(nodes(2), rows, [])] == [to_bytes(EMPTY)] * 2
+
+
 def test_forgetting_many_at_once_equals_never_having_had_them() -> None:
     rows, labels = token_rows(30)
     keep, gone = np.arange(0, 30, 2), np.arange(1, 30, 2)

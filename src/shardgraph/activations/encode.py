@@ -65,7 +65,8 @@ def encode(
         indices: positions in ``dataset.samples``.
         backbone: the encoder.
         batch_size: samples per forward pass; the backbone's own when None.
-        workers: threads; one per core when None.
+        workers: threads; when None, one per core, or a single one where the data are activations
+            already: more would wait for each other at Python's lock.
         on_bad_file: with "skip", a bad file yields an `Unreadable` in its place.
 
     Raises:
@@ -77,7 +78,8 @@ def encode(
     """
     require_kind(dataset, backbone)
     size = backbone.batch_size if batch_size is None else batch_size
-    threads = runtime.worker_count() if workers is None else workers
+    computes = backbone.kind != "activations"
+    threads = (runtime.worker_count() if computes else 1) if workers is None else workers
     if size < 1 or threads < 1:
         raise RecipeError(
             f"A batch of {size} with {threads} workers cannot be encoded.",

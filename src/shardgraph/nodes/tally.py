@@ -6,14 +6,15 @@ A node's tally of samples with integer features f and classes y is
 
 Sums of integers do not depend on order, grouping or threads, so adding a sample and subtracting
 it again leaves the bits of never having added it, and any history that ends in the same samples
-ends in the same bytes. No step here rounds: products are formed in float64, where every partial
-sum is an integer below 2**53, and added up as integers of a type that cannot overflow.
+ends in the same bytes. No step here rounds: products are formed and added up in float64, where
+every partial sum is an integer below 2**53, and kept as integers of a type that cannot overflow.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ FORMAT = "shardgraph-tally-2"
 """Format name and version, in the metadata of every tally file."""
 
 BLOCK_ROWS = 1024
-"""Samples in one product. Bounds the memory; changes no bit."""
+"""Most samples in one product. Bounds the memory; changes no bit."""
 
 LARGEST_SUM = FEATURE_LIMIT**2
 """Most that one sample can add to any entry of a tally."""
@@ -172,12 +173,10 @@ class Tally:
                 f"Features of shape {features.shape} and type {features.dtype} do not fit.",
                 advice=f"Give int8 features [{len(labels)}, {self.features}].",
             )
-        classes = tuple(sorted(set(labels)))
-        number = {label: i for i, label in enumerate(classes)}
-        targets = np.fromiter((number[label] for label in labels), np.int64, len(labels))
-        gram, moment = _sums(features, targets, len(classes), entry_dtype(len(labels)))
-        counts = np.bincount(targets, minlength=len(classes)).astype(np.int64)
-        return Tally(classes, gram, moment, counts)
+        classes, targets = _numbered(labels)
+        sums = _Sums(self.features, len(classes))
+        sums.add(features, targets)
+        return sums.tally(classes, targets)
 
 
 def entry_dtype(samples: int) -> np.dtype[np.signedinteger]:
@@ -220,7 +219,7 @@ def tally_all(
         labels: their labels, in the same order.
         dtype: in which features are computed; float64 is for machines whose float32 products are
             not exact (`shardgraph.nodes.exactness`), and gives the same bits.
-        workers: threads that share the nodes, by default one per core. Changes no bit.
+        workers: threads that share the samples, by default one per core. Changes no bit.
 
     While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
 
@@ -229,40 +228,61 @@ def tally_all(
     """
     if len(rows) != len(labels):
         raise UsageError(f"There are {len(rows)} samples but {len(labels)} labels.")
+    if not projections:
+        return []
     runtime.keep_freed_memory()
-    count = min(len(projections), workers or runtime.worker_count())
-    cuts = [len(projections) * i // count for i in range(count + 1)] if count else [0]
-    parts = [projections[begin:end] for begin, end in pairwise(cuts)]
-    with runtime.pinned_threads(), ThreadPoolExecutor(max(1, count)) as pool:
-        done = pool.map(lambda part: _tally_part(part, rows, labels, dtype), parts)
-        return [tally for part in done for tally in part]
+    stack, threads = Projections(projections, dtype), workers or runtime.worker_count()
+    classes, targets = _numbered(labels)
+    sums = [_Sums(stack.features, len(classes)) for _ in projections]
+
+    def add(block: slice) -> None:
+        features = stack(rows.gather(np.arange(block.start, block.stop))).numpy()
+        first = block.start * len(sums) // len(labels)  # so that threads are not at one node
+        for place in (*range(first, len(sums)), *range(first)):
+            sums[place].add(features[place], targets[block])
+
+    with runtime.pinned_threads(), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(add, _blocks(len(labels), threads)):
+            pass
+    return [own.tally(classes, targets) for own in sums]
 
 
-def _tally_part(
-    projections: Sequence[Projection],
-    rows: TokenRows,
-    labels: Sequence[str],
-    dtype: torch.dtype,
-) -> list[Tally]:
-    stack = Projections(projections, dtype)
-    tallies = [Tally.empty(stack.features) for _ in projections]
-    for begin in range(0, len(labels), BLOCK_ROWS):
-        block = labels[begin : begin + BLOCK_ROWS]
-        features = stack(rows.gather(np.arange(begin, begin + len(block)))).numpy()
-        tallies = [tally.add(own, block) for tally, own in zip(tallies, features, strict=True)]
-    return tallies
+def _blocks(samples: int, threads: int) -> list[slice]:
+    """Cuts of about equal size, at most `BLOCK_ROWS`, as many for each thread."""
+    count = min(samples, -(-samples // (BLOCK_ROWS * threads)) * threads)
+    cuts = [samples * place // count for place in range(count + 1)] if count else [0]
+    return [slice(begin, end) for begin, end in pairwise(cuts)]
 
 
-def _sums(
-    features: np.ndarray, targets: np.ndarray, classes: int, dtype: np.dtype[np.signedinteger]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Upper triangle of sum f f^T and per-class sums, as integers of ``dtype``."""
-    exact = torch.from_numpy(features).to(torch.float64)
-    chosen = torch.zeros((classes, len(targets)), dtype=torch.float64)
-    chosen[torch.from_numpy(targets), torch.arange(len(targets))] = 1
-    gram = (exact.T @ exact).numpy()
-    moment = (chosen @ exact).numpy()
-    return gram[upper_triangle(len(gram))].astype(dtype), moment.astype(dtype)
+def _numbered(labels: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes, sorted, and the place of each label among them, int64."""
+    classes = tuple(sorted(set(labels)))
+    number = {label: place for place, label in enumerate(classes)}
+    return classes, np.fromiter((number[label] for label in labels), np.int64, len(labels))
+
+
+class _Sums:
+    """Sums of one node while they are formed, in float64; threads may add at the same time."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        self._gram = torch.zeros((features, features), dtype=torch.float64)
+        self._moment = torch.zeros((classes, features), dtype=torch.float64)
+        self._turn = threading.Lock()
+
+    def add(self, features: np.ndarray, targets: np.ndarray) -> None:
+        """Add samples: int8 [n, F], and the number of the class of each."""
+        exact = torch.from_numpy(features).to(torch.float64)
+        with self._turn:
+            self._gram.addmm_(exact.T, exact)
+            self._moment.index_add_(0, torch.from_numpy(targets), exact)
+
+    def tally(self, classes: tuple[str, ...], targets: np.ndarray) -> Tally:
+        """The tally, once all samples, whose classes are ``targets``, have been added."""
+        dtype = entry_dtype(len(targets))
+        gram, moment = self._gram.numpy(), self._moment.numpy()
+        counts = np.bincount(targets, minlength=len(classes)).astype(np.int64)
+        packed = gram[upper_triangle(len(gram))].astype(dtype)
+        return Tally(classes, packed, moment.astype(dtype), counts)
 
 
 @functools.cache
