@@ -1,4 +1,4 @@
-"""A store of a million samples: how long it takes to fit, to open and to forget, and how much it holds.
+"""A store of a million samples: how long it takes to fit, open and forget, and how much it holds.
 
     python benchmarks/large.py [--samples N] [--classes C] [--tokens T] [--width D] [--graph NAME]
 
