@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from common import RESULTS, activations, data_folder, record
 
+from shardgraph.activations.averaged import fewer_tokens
 from shardgraph.activations.open import open_backbone
 from shardgraph.nodes.closed_form import HeadRule, solve
 from shardgraph.nodes.projection import (
@@ -38,7 +39,7 @@ from shardgraph.nodes.tally import Tally
 
 ENCODERS = {"default": None, "clip block 9": 9, "clip block 12": 12}
 DATA = ("cub100", "grocery81")
-HELD_OUT, PATCHES = 4, 14
+HELD_OUT = 4
 
 
 @dataclass(frozen=True)
@@ -157,17 +158,7 @@ def read(encoder: str, data: str, folder: str) -> tuple[np.ndarray, np.ndarray]:
     block = ENCODERS[encoder]
     backbone = open_backbone() if block is None else assets.clip(block)
     tokens, labels, _ = activations(data_folder() / data / folder, backbone)
-    return np.asarray(tokens) if block is None else averaged(tokens), np.array(labels)
-
-
-def averaged(tokens: np.ndarray) -> np.ndarray:
-    """The class token as it is, patches averaged two by two."""
-    half = PATCHES // 2
-    out = np.empty((len(tokens), 1 + half**2, tokens.shape[2]), np.float16)
-    for row, sample in enumerate(tokens):
-        patches = sample[1:].astype(np.float32).reshape(half, 2, half, 2, -1)
-        out[row, 0], out[row, 1:] = sample[0], patches.mean(axis=(1, 3)).reshape(half**2, -1)
-    return out
+    return np.asarray(tokens) if block is None else fewer_tokens(tokens, 2), np.array(labels)
 
 
 def tuning(encoder: str, data: str) -> Split:

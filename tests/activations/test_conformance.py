@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardgraph.activations.averaged import Averaged
 from shardgraph.activations.backbone import Backbone, Precomputed
 from shardgraph.activations.efficientnet import efficientnet_lite0
 from shardgraph.activations.hugging import HuggingModel
@@ -21,6 +22,7 @@ Fixture = Callable[[str], Path]
 KINDS: dict[str, Callable[[Fixture], Backbone]] = {
     "activations": lambda _: Precomputed(3, 4),
     "efficientnet-lite0": lambda _: efficientnet_lite0("blocks.2", image_size=64),
+    "averaged": lambda fixture: Averaged(OnnxModel(fixture("onnx_file"), "hidden"), 2),
     "onnx": lambda fixture: OnnxModel(fixture("onnx_file"), "hidden"),
     "transformers images": lambda fixture: HuggingModel(str(fixture("tiny_vit")), "2"),
     "transformers texts": lambda fixture: HuggingModel(str(fixture("tiny_bert"))),

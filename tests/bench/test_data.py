@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shardgraph.activations.averaged import Averaged
 from shardgraph.activations.backbone import Precomputed
+from shardgraph.activations.efficientnet import efficientnet_lite0
+from shardgraph.activations.encode import encode
+from shardgraph.activations.selftest import check_batches
 from shardgraph.bench.data import (
     BenchData,
     accuracy,
+    activations,
     cache_name,
     encoder_title,
-    fewer_tokens,
     load,
     open_parts,
 )
@@ -93,14 +97,18 @@ def test_an_encoder_in_a_file_is_called_by_its_name() -> None:
     assert encoder_title(encoder) == "name:all"
 
 
-def test_fewer_tokens_are_means_of_neighbours() -> None:
-    tokens = np.arange(2 * 17 * 1, dtype=np.float16).reshape(2, 17, 1)
-    found = fewer_tokens(tokens, 2)
-    assert found.shape == (2, 5, 1)
-    assert found[0, :, 0].tolist() == [0, 3.5, 5.5, 11.5, 13.5]
-    assert fewer_tokens(tokens, 1) is tokens
-    with pytest.raises(UsageError):
-        fewer_tokens(tokens, 3)
+def test_averaged_activations_are_made_from_all_of_them(folder: Path, tmp_path: Path) -> None:
+    encoder, cache = efficientnet_lite0("blocks.2", image_size=64), tmp_path / "cache"
+    averaged = Averaged(encoder, 4)
+    dataset = open_parts(str(folder), None)[1]["test"]
+    found = np.load(activations(dataset, averaged, cache, silent))
+    assert found.shape == (len(dataset.samples), averaged.tokens, averaged.width)
+    size = check_batches(averaged).batch_size
+    said = [item.tokens for item in encode(dataset, range(6), averaged, batch_size=size)]
+    assert found.tobytes() == np.stack(said).tobytes()
+    assert encoder_title(averaged) == f"{encoder_title(encoder)}, tokens averaged 4 x 4"
+    whole = activations(dataset, encoder, cache, silent)
+    assert len(np.load(whole)[0]) == 16 * averaged.tokens
 
 
 def test_the_name_of_a_cache_covers_what_decides_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shardgraph.activations.averaged import Averaged, named_average
 from shardgraph.activations.backbone import PRECOMPUTED, Backbone, Precomputed
 from shardgraph.activations.efficientnet import (
     DEFAULT_LAYER,
@@ -25,7 +26,8 @@ def open_backbone(
 ) -> Backbone:
     """Build the backbone called ``name``, tapped at ``layer`` (its default when None).
 
-    ``transformers:FOLDER_OR_NAME`` and ``onnx:FILE`` are encoders of one's own.
+    ``transformers:FOLDER_OR_NAME`` and ``onnx:FILE`` are encoders of one's own. ``?average=P``
+    behind the name of an encoder of images averages its tokens over P x P places.
     ``activations`` takes arrays as they are; it needs their ``shape`` (tokens, width) and has no
     layers to choose from.
 
@@ -34,6 +36,9 @@ def open_backbone(
             or ``activations`` without a shape.
         UsageError: the encoder needs a package that is not installed.
     """
+    bare, side = named_average(name)
+    if side is not None:
+        return Averaged(open_backbone(bare, layer, shape=shape), side)
     if name == EFFICIENTNET_LITE0:
         return efficientnet_lite0(DEFAULT_LAYER if layer is None else layer)
     if name.startswith(TRANSFORMERS):

@@ -36,14 +36,6 @@ from shardgraph.report import Report, count, progress_bar
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
 @click.option(
-    "--average-tokens",
-    "block",
-    type=int,
-    default=1,
-    metavar="P",
-    help="Average tokens over P x P places: many tokens make every method slow.",
-)
-@click.option(
     "--jobs",
     type=int,
     default=None,
@@ -65,7 +57,6 @@ def bench(
     seeds: int | None,
     backbone: str,
     layer: str | None,
-    block: int,
     jobs: int | None,
     kept: bool,
     as_json: bool,
@@ -91,7 +82,6 @@ def bench(
             out,
             backbone=backbone,
             layer=layer,
-            block=block,
             jobs=jobs,
             measure=not kept,
             progress=progress,

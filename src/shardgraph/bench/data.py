@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -10,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from shardgraph.activations.averaged import Averaged, fewer_tokens
 from shardgraph.activations.backbone import Backbone
 from shardgraph.activations.encode import Encoded, encode
 from shardgraph.activations.selftest import check_batches
 from shardgraph.data.open import open_dataset
 from shardgraph.data.sample import Dataset, Sample
-from shardgraph.errors import DataError, UsageError
+from shardgraph.errors import DataError
 from shardgraph.files import make_directory, rename, temporary_name
 from shardgraph.forgetting.progress import Progress
 from shardgraph.identity import SourceName, derived_seed, digest_json
@@ -146,14 +146,10 @@ def load(
     cache: Path,
     progress: Progress,
     test: Path | None = None,
-    block: int = 1,
 ) -> BenchData:
     """A data set with its activations, encoded now or taken from ``cache``.
 
-    With ``block`` above 1 the tokens of neighbouring places are averaged (`fewer_tokens`).
-
     Raises:
-        UsageError: the tokens are no square grid that divides into such blocks.
         DataError: as `open_parts` says, or a training label has no sample in common with the test.
         BadFileError: a file cannot be read as an image.
     """
@@ -161,11 +157,8 @@ def load(
     parts = {}
     for part, dataset in datasets.items():
         file = activations(dataset, backbone, cache, progress)
-        parts[part] = Part.stored(tuple(dataset.samples), _averaged(file, block))
-    encoder = encoder_title(backbone)
-    if block > 1:
-        encoder += f", tokens averaged {block} x {block}"
-    data = BenchData(name, encoder, parts["train"], parts["test"], parts.get("val"))
+        parts[part] = Part.stored(tuple(dataset.samples), file)
+    data = BenchData(name, encoder_title(backbone), parts["train"], parts["test"], parts.get("val"))
     if not set(data.classes) & set(data.test.labels):
         raise DataError(f"No class of {name} is in both training and test data.")
     return data
@@ -173,47 +166,21 @@ def load(
 
 def encoder_title(backbone: Backbone) -> str:
     """Name and layer of an encoder, without the directories of a file."""
+    if isinstance(backbone, Averaged):
+        squares = f"{backbone.side} x {backbone.side}"
+        return f"{encoder_title(backbone.backbone)}, tokens averaged {squares}"
     return f"{PurePath(backbone.name).name.removesuffix('.onnx')}:{backbone.layer}"
 
 
-def _averaged(file: Path, block: int) -> Path:
+def _averaged(file: Path, side: int) -> Path:
     """The file of the same activations with fewer tokens, which lies beside it."""
-    if block == 1:
-        return file
-    path = file.with_name(f"{file.stem}-{block}x{block}.npy")
+    path = file.with_name(f"{file.stem}-{side}x{side}.npy")
     if not path.exists():
         temporary = temporary_name(path)
         with temporary.open("xb") as half:
-            np.save(half, fewer_tokens(np.load(file, mmap_mode="r"), block))
+            np.save(half, fewer_tokens(np.load(file, mmap_mode="r"), side))
         rename(temporary, path)
     return path
-
-
-def fewer_tokens(tokens: np.ndarray, block: int) -> np.ndarray:
-    """Activations with the tokens of each ``block`` x ``block`` places averaged.
-
-    Of T tokens the last s * s, s being the largest integer that fits, are taken for a square grid,
-    row by row; those before them (a class token) stay as they are. The result is float16.
-
-    Raises:
-        UsageError: s is not a multiple of ``block``.
-    """
-    if block == 1:
-        return tokens
-    count, length, width = tokens.shape
-    side = math.isqrt(length)
-    if block < 1 or side % block:
-        raise UsageError(
-            f"A grid of {side} x {side} tokens does not divide into blocks of {block}.",
-            advice=f"Use a number that divides {side}.",
-        )
-    ahead, fewer = length - side * side, side // block
-    found = np.empty((count, ahead + fewer * fewer, width), np.float16)
-    found[:, :ahead] = tokens[:, :ahead]
-    for row in range(count):
-        grid = tokens[row, ahead:].reshape(fewer, block, fewer, block, width)
-        found[row, ahead:] = grid.mean(axis=(1, 3), dtype=np.float32).reshape(-1, width)
-    return found
 
 
 def cache_name(dataset: Dataset, backbone: Backbone) -> str:
@@ -224,7 +191,12 @@ def cache_name(dataset: Dataset, backbone: Backbone) -> str:
 
 
 def activations(dataset: Dataset, backbone: Backbone, cache: Path, progress: Progress) -> Path:
-    """The file of a data set's activations, float16 [N, T, D]; encoded unless ``cache`` has it."""
+    """The file of a data set's activations, float16 [N, T, D]; encoded unless ``cache`` has it.
+
+    Those whose tokens are averaged are made from all tokens, which are kept too.
+    """
+    if isinstance(backbone, Averaged):
+        return _averaged(activations(dataset, backbone.backbone, cache, progress), backbone.side)
     path = cache / cache_name(dataset, backbone)
     if not path.exists():
         make_directory(cache)

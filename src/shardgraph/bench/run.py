@@ -74,7 +74,6 @@ def bench_all(
     backbone: str,
     layer: str | None,
     progress: Progress,
-    block: int = 1,
     jobs: int | None = None,
     measure: bool = True,
 ) -> Outcome:
@@ -92,7 +91,7 @@ def bench_all(
     encoder = open_backbone(backbone, layer)
     records: list[dict[str, Any]] = []
     for spec in wanted.data:
-        data = load(spec, encoder, out / "activations", progress, wanted.test, block)
+        data = load(spec, encoder, out / "activations", progress, wanted.test)
         if measure:
             records += run_grid(data, wanted.config, out, progress, jobs)
         else:
