@@ -1,13 +1,13 @@
 """A vision transformer from an ONNX file: an inner layer against the last one.
 
-    python benchmarks/encoders.py [--data grocery81] [--blocks 9 12] [--seeds 1]
+    python benchmarks/encoders.py [--data cub100 grocery81] [--blocks 9 12] [--seeds 3]
 
-CLIP ViT-B/16 (see ``assets.py``) at the output of a block, 197 tokens x 768. For each block: ridge
-on the mean token and on the class token (strength chosen by leave-one-out on the training set),
-one unsharded adapter, and the default graph (64 shards, every node tallies all, none reads).
-Everything else is at its default, nothing was tuned on these data, and the test set is looked at
-once per figure. Encoding the images takes about 20 minutes on one core; ``cache/`` keeps it, and
-finished fits too, so that an interrupted run goes on.
+CLIP ViT-B/16 (see ``assets.py``) at the output of a block, its places averaged two by two: 50
+tokens x 768. For each block: ridge on the mean token and on the class token (strength chosen by
+leave-one-out on the training set), one unsharded adapter, and the default graph (64 shards, every
+node tallies all, none reads). Everything else is at its default, nothing was tuned on these data,
+and the test set is looked at once per figure. Encoding the images takes about 20 minutes on one
+core; ``cache/`` keeps it, and finished fits too, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from common import CACHE, activations, commit, data_folder, record
 from tallies import Bench
 
+from shardgraph.activations.averaged import Averaged
 from shardgraph.forgetting.create import FitSettings
 
 FINISHED = CACHE / "encoders.json"
@@ -33,17 +34,20 @@ GRAPHS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", default="grocery81")
+    parser.add_argument("--data", nargs="+", default=["cub100", "grocery81"])
     parser.add_argument("--blocks", type=int, nargs="+", default=[9, 12])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    results = {f"block {block}": measure(block, options) for block in options.blocks}
+    results = {
+        data: {f"block {block}": measure(data, block, options.seeds) for block in options.blocks}
+        for data in options.data
+    }
     print(record("encoders", vars(options), results).read_text())
 
 
-def measure(block: int, options: argparse.Namespace) -> dict[str, Any]:
-    backbone = assets.clip(block)
-    folder = data_folder() / options.data
+def measure(data: str, block: int, seeds: int) -> dict[str, Any]:
+    backbone = Averaged(assets.clip(block), 2)
+    folder = data_folder() / data
     train, test = (activations(folder / part, backbone) for part in ("train", "test"))
     found: dict[str, Any] = {
         "layer": backbone.layer,
@@ -52,10 +56,11 @@ def measure(block: int, options: argparse.Namespace) -> dict[str, Any]:
         "ridge_on_class_token": Bench(class_token(train), class_token(test)).ridge(),
     }
     for name, graph in GRAPHS.items():
-        key = f"{options.data} {backbone.digest[:12]} {name}"
-        runs = [fit(f"{key} {seed}", train, test, graph, seed) for seed in range(options.seeds)]
+        key = f"{data} {backbone.digest[:12]} {name}"
+        runs = [fit(f"{key} {seed}", train, test, graph, seed) for seed in range(seeds)]
         found[name] = {
             "accuracy": statistics.mean(run["accuracy"] for run in runs),
+            "spread": statistics.stdev(run["accuracy"] for run in runs) if seeds > 1 else None,
             "runs": runs,
         }
     return found
