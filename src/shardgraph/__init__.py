@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shardgraph.classifier import SafeClassifier
+    from shardgraph.data.arrays import ArrayDataset
     from shardgraph.forgetting.create import FitSettings
     from shardgraph.forgetting.request import ForgetRequest
     from shardgraph.graph.shard_graph import ShardGraph
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayDataset",
     "FitSettings",
     "ForgetRequest",
     "Recipe",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ArrayDataset": "shardgraph.data.arrays",
     "FitSettings": "shardgraph.forgetting.create",
     "ForgetRequest": "shardgraph.forgetting.request",
     "Recipe": "shardgraph.nodes.recipe",
