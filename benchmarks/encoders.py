@@ -5,8 +5,8 @@
 CLIP ViT-B/16 (see ``assets.py``) at the output of a block, its places averaged two by two: 50
 tokens x 768. For each block: ridge on the mean token and on the class token (strength chosen by
 leave-one-out on the training set), one unsharded adapter, and the default graph (64 shards, every
-node tallies all, none reads). Everything else is at its default, nothing was tuned on these data,
-and the test set is looked at once per figure. Encoding the images takes about 20 minutes on one
+node tallies all, none reads). Everything else is at its default, nothing was tuned on the test sets,
+which are looked at once per figure. Encoding takes about 20 minutes for a data set and block on one
 core; ``cache/`` keeps it, and finished fits too, so that an interrupted run goes on.
 """
 
@@ -23,6 +23,7 @@ from common import CACHE, activations, commit, data_folder, record
 from tallies import Bench
 
 from shardgraph.activations.averaged import Averaged
+from shardgraph.bench.data import encoder_title
 from shardgraph.forgetting.create import FitSettings
 
 FINISHED = CACHE / "encoders.json"
@@ -50,7 +51,7 @@ def measure(data: str, block: int, seeds: int) -> dict[str, Any]:
     folder = data_folder() / data
     train, test = (activations(folder / part, backbone) for part in ("train", "test"))
     found: dict[str, Any] = {
-        "layer": backbone.layer,
+        "encoder": encoder_title(backbone),
         "digest": backbone.digest,
         "ridge_on_mean": Bench(train, test).ridge(),
         "ridge_on_class_token": Bench(class_token(train), class_token(test)).ridge(),
@@ -60,7 +61,9 @@ def measure(data: str, block: int, seeds: int) -> dict[str, Any]:
         runs = [fit(f"{key} {seed}", train, test, graph, seed) for seed in range(seeds)]
         found[name] = {
             "accuracy": statistics.mean(run["accuracy"] for run in runs),
-            "spread": statistics.stdev(run["accuracy"] for run in runs) if seeds > 1 else None,
+            "standard_deviation": statistics.stdev(run["accuracy"] for run in runs)
+            if seeds > 1
+            else None,
             "runs": runs,
         }
     return found

@@ -169,15 +169,22 @@ def test_an_encoder_that_is_gone_or_changed(reviews: Path, tiny_bert: Path, tmp_
     assert "no folder" in err
 
 
-def test_images_through_a_quantised_onnx_file(
-    write_onnx: Callable[..., Path], tmp_path: Path
-) -> None:
-    random = np.random.default_rng(4)
+def write_photos(folder: Path) -> list[Path]:
+    """Twelve noisy photographs, dark ones of class a and bright ones of class b."""
+    random, photos = np.random.default_rng(4), []
     for number in range(12):
-        photo = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        photo = folder / "ab"[number % 2] / f"{number}.png"
         photo.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 128, (20, 20, 3)) + 127 * (number % 2)
         Image.fromarray(pixels.astype(np.uint8)).save(photo)
+        photos.append(photo)
+    return photos
+
+
+def test_images_through_a_quantised_onnx_file(
+    write_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    photo = write_photos(tmp_path / "photos")[-1]
     store = tmp_path / "store"
     file = write_onnx(tmp_path, quantised=True)
     code, _, err = run(
@@ -190,3 +197,28 @@ def test_images_through_a_quantised_onnx_file(
     assert run("verify", "--store", store)[0] == 0
     code, found, _ = run("predict", photo, "--store", store)
     assert found["predictions"][0]["image"] == str(photo)
+
+
+def test_averaged_tokens_are_fitted_added_and_forgotten_exactly(
+    write_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    encoder = ("--layer", "hidden", "--backbone", f"onnx:{write_onnx(tmp_path)}?average=2")
+    fit = ("fit", tmp_path / "photos", *encoder, "--shards", 2, "--graph", "tallied:2", "--store")
+    late = photos[4].read_bytes()
+    photos[4].unlink()
+    store = tmp_path / "store"
+    assert run(*fit, store)[0] == 0
+    with SafeModel.open(store) as model:
+        assert model.token_shape == (4, 6)
+    photos[4].write_bytes(late)
+    assert run("add", tmp_path / "photos", "--store", store)[0] == 0
+    assert run("forget", "--store", store, "--sample", "b/7.png")[0] == 0
+    assert run("verify", "--store", store)[0] == 0
+    assert run("predict", photos[0], "--store", store)[1]["predictions"][0]["label"] == "a"
+    photos[7].unlink()
+    assert run(*fit, tmp_path / "fresh")[0] == 0
+    digests = [
+        run("status", "--store", place)[1]["digest"] for place in (store, tmp_path / "fresh")
+    ]
+    assert digests[0] == digests[1]

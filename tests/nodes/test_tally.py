@@ -230,17 +230,72 @@ def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.Monkey
         assert to_bytes(EMPTY.add(features, labels)) == to_bytes(tally)
 
 
-def test_threads_that_add_to_one_node_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("nodes_at_once", [1, 3])
+def test_many_threads_blocks_and_groups_lose_nothing(
+    nodes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 8)
-    node = random_projection(0, width=16, heads=16, value_width=16, sharpness=1.0)
-    rows, labels = token_rows(1500)
-    tally = tally_all([node], rows, labels, workers=8)[0]
-    features = Projections([node])(rows.gather(np.arange(1500)))[0].numpy().astype(np.int64)
-    assert tally.gram.tolist() == (features.T @ features)[upper_triangle(256)].tolist()
-    for place, label in enumerate(tally.classes):
-        mine = np.array(labels) == label
-        assert tally.moment[place].tolist() == features[mine].sum(axis=0).tolist()
-        assert tally.counts[place] == mine.sum()
+    monkeypatch.setattr(module, "SUMS_BYTES", nodes_at_once * 8 * 256 * (256 + 4))
+    stack = [
+        random_projection(i, width=16, heads=16, value_width=16, sharpness=1.0) for i in range(5)
+    ]
+    rows, labels = token_rows(700)
+    for node, tally in zip(stack, tally_all(stack, rows, labels, workers=8), strict=True):
+        features = Projections([node])(rows.gather(np.arange(700)))[0].numpy().astype(np.int64)
+        assert tally.gram.tolist() == (features.T @ features)[upper_triangle(256)].tolist()
+        for place, label in enumerate(tally.classes):
+            mine = np.array(labels) == label
+            assert tally.moment[place].tolist() == features[mine].sum(axis=0).tolist()
+            assert tally.counts[place] == mine.sum()
+
+
+def test_sums_of_a_node_are_added_to_by_one_thread_at_a_time() -> None:
+    sums, held = module._Sums(FEATURES, 2), []
+
+    class Watched:
+        def addmm_(self, *_: object) -> None:
+            held.append(sums._turn.locked())
+
+        index_add_ = addmm_
+
+    sums._gram = sums._moment = Watched()  # type: ignore[assignment]
+    sums.add(drawn(4)[0], np.zeros(4, np.int64))
+    assert held == [True, True]
+    assert not sums._turn.locked()
+
+
+def test_blocks_are_bounded_by_samples_and_bytes() -> None:
+    def sizes(*given: int) -> set[int]:
+        cuts = module._blocks(*given)
+        assert [cut.start for cut in cuts] == [0, *(cut.stop for cut in cuts[:-1])]
+        assert cuts[-1].stop == given[0]
+        return {cut.stop - cut.start for cut in cuts}
+
+    assert sizes(100_000, 16, 64) <= {892, 893}  # 112 blocks, 7 for each thread
+    assert max(sizes(100_000, 2, 256 * 512)) <= module.BLOCK_BYTES // (256 * 512)
+    assert min(sizes(2999, 16, 512)) >= 90
+    assert sizes(30, 16, 512) == {30}
+    assert sizes(70, 16, 512) == {23, 24}
+    assert module._blocks(0, 16, 512) == []
+
+
+def test_an_error_in_a_thread_is_the_error() -> None:
+    rows, labels = token_rows(40)
+    other = [random_projection(0, width=8, heads=2, value_width=6, sharpness=1.0)]
+    with pytest.raises(UsageError, match="do not fit"):
+        tally_all(other, rows, labels, workers=4)
+
+
+def test_a_fit_of_many_samples_is_of_wider_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "entry_dtype", lambda count: np.dtype([np.int32, np.int64][count > 20])
+    )
+    rows, labels = token_rows(30)
+    wide = tally_all(nodes(1), rows, labels)[0]
+    narrow = tally_all(
+        nodes(1), TokenRows([rows.gather(np.arange(20))], [0] * 20, range(20)), labels[:20]
+    )[0]
+    assert (wide.gram.dtype, narrow.gram.dtype) == (np.int64, np.int32)
 
 
 def test_no_samples_have_an_empty_tally() -> None:

@@ -14,6 +14,9 @@ from shardgraph.identity import digest_json
 AVERAGE = "?average="
 """Stands between the name of an encoder and P, the side of the squares that are averaged."""
 
+_RULE = 1  # goes up when averages become other numbers
+_MOST_DIGITS = 4
+
 
 class Averaged:
     """An encoder whose tokens are averaged over P x P places (`fewer_tokens`)."""
@@ -35,7 +38,7 @@ class Averaged:
         self.name = f"{backbone.name}{AVERAGE}{side}"
         self.layer, self.width = backbone.layer, backbone.width
         self.libraries, self.batch_size = backbone.libraries, backbone.batch_size
-        self.digest = digest_json({"encoder": backbone.digest, "average": side})
+        self.digest = digest_json({"encoder": backbone.digest, "average": side, "rule": _RULE})
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
         """As the encoder prepares it."""
@@ -45,9 +48,10 @@ class Averaged:
         """Encode B prepared images to float32 [B, T, D].
 
         Averages are of tokens in float16, as a store keeps them, so that they can also be made from
-        activations that were kept before. A token beyond float16 makes its average infinite.
+        activations that were kept before. A token beyond float16 makes its average infinite, or no
+        number at all.
         """
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             whole = self.backbone.encode(batch).astype(np.float16)
             return fewer_tokens(whole, self.side).astype(np.float32)
 
@@ -65,9 +69,10 @@ def named_average(name: str) -> tuple[str, int | None]:
     bare, sign, number = name.rpartition(AVERAGE)
     if not sign:
         return name, None
-    if not (number.isascii() and number.isdigit() and int(number)):
+    if not (number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS and int(number)):
         raise RecipeError(
-            f"Tokens cannot be averaged over {number!r} places.", advice=f"Write it {AVERAGE}2."
+            f"Tokens cannot be averaged over {number[:40]!r} places.",
+            advice=f"Write a number, at the end of the name, as in onnx:clip.onnx{AVERAGE}2.",
         )
     return bare, int(number)
 

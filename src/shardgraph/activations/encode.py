@@ -66,7 +66,7 @@ def encode(
         backbone: the encoder.
         batch_size: samples per forward pass; the backbone's own when None.
         workers: threads; when None, one per core, or a single one where the data are activations
-            already: more would wait for each other at Python's lock.
+            already: there is next to nothing that Python's lock lets others do meanwhile.
         on_bad_file: with "skip", a bad file yields an `Unreadable` in its place.
 
     Raises:
@@ -78,8 +78,8 @@ def encode(
     """
     require_kind(dataset, backbone)
     size = backbone.batch_size if batch_size is None else batch_size
-    computes = backbone.kind != "activations"
-    threads = (runtime.worker_count() if computes else 1) if workers is None else workers
+    several = runtime.worker_count() if backbone.kind != "activations" else 1
+    threads = several if workers is None else workers
     if size < 1 or threads < 1:
         raise RecipeError(
             f"A batch of {size} with {threads} workers cannot be encoded.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardgraph import runtime
+from shardgraph.activations.averaged import Averaged
 from shardgraph.activations.backbone import Backbone
 
 
@@ -42,11 +43,14 @@ def batch_is_safe(backbone: Backbone, batch_size: int | None = None) -> bool:
     """Whether a row's bits are the same at every place in the batch and beside any neighbours.
 
     Every one of ``batch_size`` made-up inputs is encoded at every row, beside the others in
-    changing places and beside padding, with one thread per operator.
+    changing places and beside padding, with one thread per operator. Where tokens are averaged,
+    those that they are averages of are compared.
 
     Not guaranteed: the same for inputs that were not tried. Arithmetic does not depend on values,
     except where a library branches on them.
     """
+    if isinstance(backbone, Averaged):
+        return batch_is_safe(backbone.backbone, batch_size)
     size = backbone.batch_size if batch_size is None else batch_size
     inputs = np.stack([backbone.prepare(backbone.example(seed)) for seed in range(size)])
     with runtime.pinned_threads():

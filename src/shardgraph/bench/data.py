@@ -172,17 +172,6 @@ def encoder_title(backbone: Backbone) -> str:
     return f"{PurePath(backbone.name).name.removesuffix('.onnx')}:{backbone.layer}"
 
 
-def _averaged(file: Path, side: int) -> Path:
-    """The file of the same activations with fewer tokens, which lies beside it."""
-    path = file.with_name(f"{file.stem}-{side}x{side}.npy")
-    if not path.exists():
-        temporary = temporary_name(path)
-        with temporary.open("xb") as half:
-            np.save(half, fewer_tokens(np.load(file, mmap_mode="r"), side))
-        rename(temporary, path)
-    return path
-
-
 def cache_name(dataset: Dataset, backbone: Backbone) -> str:
     """The file of a data set's activations: its name covers encoder, ids and raw inputs."""
     rows = [[sample.id, dataset.fingerprint(row)] for row, sample in enumerate(dataset.samples)]
@@ -195,9 +184,13 @@ def activations(dataset: Dataset, backbone: Backbone, cache: Path, progress: Pro
 
     Those whose tokens are averaged are made from all tokens, which are kept too.
     """
-    if isinstance(backbone, Averaged):
-        return _averaged(activations(dataset, backbone.backbone, cache, progress), backbone.side)
     path = cache / cache_name(dataset, backbone)
+    if isinstance(backbone, Averaged) and not path.exists():
+        whole = np.load(activations(dataset, backbone.backbone, cache, progress), mmap_mode="r")
+        temporary = temporary_name(path)
+        with temporary.open("xb") as half:
+            np.save(half, fewer_tokens(whole, backbone.side))
+        rename(temporary, path)
     if not path.exists():
         make_directory(cache)
         count = len(dataset.samples)

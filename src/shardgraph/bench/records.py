@@ -22,6 +22,7 @@ FORMAT = "shardgraph-bench-1"
 
 _SOURCE = Path(shardgraph.__file__).parent
 _DECIDES = (
+    "activations/averaged.py",
     "bench/cells.py",
     "bench/data.py",
     "bench/methods",

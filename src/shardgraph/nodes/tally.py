@@ -16,7 +16,7 @@ import functools
 import json
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,6 +31,7 @@ from shardgraph.identity import canonical_json
 from shardgraph.nodes.projection import (
     EXACT_FLOAT64,
     FEATURE_LIMIT,
+    ROWS_AT_ONCE,
     Projection,
     Projections,
 )
@@ -41,6 +42,9 @@ FORMAT = "shardgraph-tally-2"
 
 BLOCK_ROWS = 1024
 """Most samples in one product. Bounds the memory; changes no bit."""
+
+BLOCK_BYTES, SUMS_BYTES = 1 << 24, 1 << 29
+"""Most bytes of the features of one thread's block, and of the sums that grow at once."""
 
 LARGEST_SUM = FEATURE_LIMIT**2
 """Most that one sample can add to any entry of a tally."""
@@ -222,6 +226,8 @@ def tally_all(
         workers: threads that share the samples, by default one per core. Changes no bit.
 
     While it runs, torch uses `runtime.TRAINING_THREADS` threads per operator in this process.
+    Beside the result it takes about `SUMS_BYTES`, and for each thread `BLOCK_BYTES` and the
+    activations of a block.
 
     Raises:
         UsageError: rows and labels differ in number.
@@ -231,25 +237,52 @@ def tally_all(
     if not projections:
         return []
     runtime.keep_freed_memory()
-    stack, threads = Projections(projections, dtype), workers or runtime.worker_count()
+    threads = workers or runtime.worker_count()
     classes, targets = _numbered(labels)
-    sums = [_Sums(stack.features, len(classes)) for _ in projections]
+    features = projections[0].features
+    together = max(1, SUMS_BYTES // (8 * features * (features + len(classes))))
+    found = []
+    with runtime.pinned_threads(), ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(projections), together):
+            stack = Projections(projections[start : start + together], dtype)
+            sums = _summed(stack, rows, targets, len(classes), pool, threads)
+            while sums:
+                found.append(sums.pop(0).tally(classes, targets))
+    return found
 
-    def add(block: slice) -> None:
+
+def _summed(
+    stack: Projections,
+    rows: TokenRows,
+    targets: np.ndarray,
+    classes: int,
+    pool: Executor,
+    threads: int,
+) -> list[_Sums]:
+    """The sums of every node of a stack over all samples."""
+    sums = [_Sums(stack.features, classes) for _ in range(stack.count)]
+
+    def add(number: int, block: slice) -> None:
         features = stack(rows.gather(np.arange(block.start, block.stop))).numpy()
-        first = block.start * len(sums) // len(labels)  # so that threads are not at one node
+        first = number % threads * len(sums) // threads  # so that threads are at different nodes
         for place in (*range(first, len(sums)), *range(first)):
             sums[place].add(features[place], targets[block])
 
-    with runtime.pinned_threads(), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(add, _blocks(len(labels), threads)):
-            pass
-    return [own.tally(classes, targets) for own in sums]
+    blocks = _blocks(len(targets), threads, stack.count * stack.features)
+    for _ in pool.map(add, range(len(blocks)), blocks):
+        pass
+    return sums
 
 
-def _blocks(samples: int, threads: int) -> list[slice]:
-    """Cuts of about equal size, at most `BLOCK_ROWS`, as many for each thread."""
-    count = min(samples, -(-samples // (BLOCK_ROWS * threads)) * threads)
+def _blocks(samples: int, threads: int, features: int) -> list[slice]:
+    """Cuts of about equal size, as many for each thread.
+
+    At most `BLOCK_ROWS` samples and, for ``features`` bytes a sample, `BLOCK_BYTES`; at least
+    `ROWS_AT_ONCE` samples where there are so many.
+    """
+    most = min(BLOCK_ROWS, max(ROWS_AT_ONCE, BLOCK_BYTES // features))
+    count = -(-samples // (most * threads)) * threads
+    count = min(count, -(-samples // min(most, ROWS_AT_ONCE)))
     cuts = [samples * place // count for place in range(count + 1)] if count else [0]
     return [slice(begin, end) for begin, end in pairwise(cuts)]
 
