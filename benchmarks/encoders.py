@@ -5,9 +5,9 @@
 CLIP ViT-B/16 (see ``assets.py``) at the output of a block, its places averaged two by two: 50
 tokens x 768. For each block: ridge on the mean token and on the class token (strength chosen by
 leave-one-out on the training set), one unsharded adapter, and the default graph (64 shards, every
-node tallies all, none reads). Everything else is at its default, nothing was tuned on the test sets,
-which are looked at once per figure. Encoding takes about 20 minutes for a data set and block on one
-core; ``cache/`` keeps it, and finished fits too, so that an interrupted run goes on.
+node tallies all, none reads). Everything else is at its default, nothing was tuned on the test
+sets, which are looked at once per figure. Encoding takes about 20 minutes for a data set and block
+on one core; ``cache/`` keeps it, and finished fits too, so that an interrupted run goes on.
 """
 
 from __future__ import annotations

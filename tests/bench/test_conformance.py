@@ -12,7 +12,7 @@ from shardgraph.bench.data import BenchData, Part, accuracy
 from shardgraph.bench.methods.catalogue import FAMILIES, Spec, Tuned, build
 from shardgraph.bench.methods.protocol import Method, Work, predict
 from shardgraph.bench.methods.sharded import Memory, ShardedModel
-from shardgraph.bench.methods.sliced import SlicedSisa, Slices
+from shardgraph.bench.methods.sliced import S3TModel, SlicedSisa, Slices
 
 RECIPE = {"heads": 4, "value_width": 16, "epochs": 3, "batch_size": 8, "learning_rate": 0.003}
 TUNED = Tuned(adapter={"1": RECIPE})
@@ -203,3 +203,18 @@ def test_seeds_matter(data: BenchData) -> None:
     for spec in SPECS:
         digests = {method_of(spec, seed).fit(data.train, every(data)).digest() for seed in (0, 1)}
         assert len(digests) == (2 if spec.seeded else 1), spec.title
+
+
+def test_a_slice_that_holds_nothing_ends_no_sequence(data: BenchData) -> None:
+    method = method_of(Spec("s3t", shards=1, slices=3, sequences=3))
+    places = Slices(data.train, every(data), 1, 3, 0).place
+    live = np.array([row for row, (_, number) in enumerate(places) if number != 1])
+    model = method.fit(data.train, live)
+    assert isinstance(model, S3TModel)
+    assert model.longest() == [2]
+    row = next(row for row in live if places[row][1] == 0)
+    model.forget([int(row)])
+    assert model.longest() == [1]
+    found = predict(model, data.test.tokens)
+    assert found is not None
+    assert accuracy(data.test, data.classes, found) > 0.5

@@ -210,10 +210,7 @@ class S3TModel:
     def __init__(self, method: S3T, slices: Slices) -> None:
         self._method, self._slices = method, slices
         every = [(s, q) for s in range(method.shards) for q in range(method.sequences)]
-        self._orders = {
-            key: [(key[1] + place) % method.slices for place in range(method.slices)]
-            for key in every
-        }
+        self._orders = {key: self._filled(*key) for key in every}
         self._stages: dict[tuple[int, int], list[Arrays]] = {}
         self._seen: dict[tuple[int, int], list[np.ndarray]] = {}
         for key in every:
@@ -280,6 +277,12 @@ class S3TModel:
         said = np.exp(hidden - hidden.max(axis=2, keepdims=True))
         return combine(said / said.sum(axis=2, keepdims=True), known)
 
+    def _filled(self, shard: int, sequence: int) -> list[int]:
+        """The slices of a shard that hold something, in the order of a sequence."""
+        count = self._method.slices
+        order = [(sequence + place) % count for place in range(count)]
+        return [number for number in order if self._slices.rows[shard][number]]
+
     def _train(self, key: tuple[int, int]) -> None:
         method, slices = self._method, self._slices
         width, classes = slices.train.tokens.shape[2], len(slices.classes)
@@ -289,13 +292,11 @@ class S3TModel:
         for place, number in enumerate(self._orders[key]):
             rows = slices.rows[key[0]][number]
             rows_so_far += rows
-            if not rows_so_far:
-                break
             seed = derived_seed(node_seed(method.seed, key[0]), f"sequence {key[1]} {place}")
             start = adapters.initialise(method.stage_recipe, seed, width, classes)
             tokens, seen = slices.tokens(rows), slices.seen(rows_so_far)
             before = None
-            if stages and rows:
+            if stages:
                 before = score(adapters.stack(method.recipe.kind, stages), tokens, classes).sum(0)
             wanted = Stage(tokens, slices.targets[rows], seen, before, seed)
             stages.append(train_stage(start, wanted, method.stage_recipe))
