@@ -180,7 +180,8 @@ def commands(context: click.Context) -> None:
     default="efficientnet-lite0",
     show_default=True,
     metavar="NAME",
-    help="The frozen encoder: efficientnet-lite0, transformers:FOLDER_OR_NAME or onnx:FILE.",
+    help="The frozen encoder: efficientnet-lite0, transformers:FOLDER_OR_NAME or onnx:FILE; "
+    "?average=P behind it averages an image's tokens over P x P places.",
 )
 @click.option("--layer", default=None, metavar="NAME", help="Which of its layers.  [default: last]")
 @click.option(

@@ -54,15 +54,14 @@ def test_neither_workers_nor_company_change_a_bit(folder: FolderDataset, tiny: T
 
 def test_activations_as_given_are_read_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "worker_count", lambda: 8)
-    data = ArrayDataset(np.ones((600, 1, 4)), ["a"] * 600)
     readers = set()
-    read = data.read
 
-    def watch(index: int) -> np.ndarray:
-        readers.add(threading.get_ident())
-        return read(index)
+    class Watched(ArrayDataset):
+        def read(self, index: int) -> np.ndarray:
+            readers.add(threading.get_ident())
+            return super().read(index)
 
-    data.read = watch  # type: ignore[method-assign]
+    data = Watched(np.ones((600, 1, 4)), ["a"] * 600)
     assert len(list(encode(data, range(600), Precomputed(1, 4), batch_size=8))) == 600
     assert len(readers) == 1
 

@@ -223,6 +223,7 @@ def test_tallying_nodes_together_or_alone_is_the_same(monkeypatch: pytest.Monkey
     rows, labels = token_rows(30)
     together = tally_all(nodes(3), rows, labels, workers=2)
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 7)
     for node, tally in zip(nodes(3), together, strict=True):
         alone = tally_all([node], rows, labels, dtype=torch.float64)
         assert to_bytes(alone[0]) == to_bytes(tally)
@@ -235,6 +236,7 @@ def test_many_threads_blocks_and_groups_lose_nothing(
     nodes_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 8)
     monkeypatch.setattr(module, "SUMS_BYTES", nodes_at_once * 8 * 256 * (256 + 4))
     stack = [
         random_projection(i, width=16, heads=16, value_width=16, sharpness=1.0) for i in range(5)
@@ -249,7 +251,9 @@ def test_many_threads_blocks_and_groups_lose_nothing(
             assert tally.counts[place] == mine.sum()
 
 
-def test_sums_of_a_node_are_added_to_by_one_thread_at_a_time() -> None:
+def test_sums_of_a_node_are_added_to_by_one_thread_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sums, held = module._Sums(FEATURES, 2), []
 
     class Watched:
@@ -258,7 +262,8 @@ def test_sums_of_a_node_are_added_to_by_one_thread_at_a_time() -> None:
 
         index_add_ = addmm_
 
-    sums._gram = sums._moment = Watched()  # type: ignore[assignment]
+    monkeypatch.setattr(sums, "_gram", Watched())
+    monkeypatch.setattr(sums, "_moment", Watched())
     sums.add(drawn(4)[0], np.zeros(4, np.int64))
     assert held == [True, True]
     assert not sums._turn.locked()

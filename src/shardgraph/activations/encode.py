@@ -78,8 +78,8 @@ def encode(
     """
     require_kind(dataset, backbone)
     size = backbone.batch_size if batch_size is None else batch_size
-    several = runtime.worker_count() if backbone.kind != "activations" else 1
-    threads = several if workers is None else workers
+    usual = 1 if backbone.kind == "activations" else runtime.worker_count()
+    threads = usual if workers is None else workers
     if size < 1 or threads < 1:
         raise RecipeError(
             f"A batch of {size} with {threads} workers cannot be encoded.",

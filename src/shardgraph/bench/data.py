@@ -185,27 +185,30 @@ def activations(dataset: Dataset, backbone: Backbone, cache: Path, progress: Pro
     Those whose tokens are averaged are made from all tokens, which are kept too.
     """
     path = cache / cache_name(dataset, backbone)
-    if isinstance(backbone, Averaged) and not path.exists():
+    if path.exists():
+        return path
+    make_directory(cache)
+    temporary = temporary_name(path)
+    if isinstance(backbone, Averaged):
         whole = np.load(activations(dataset, backbone.backbone, cache, progress), mmap_mode="r")
-        temporary = temporary_name(path)
         with temporary.open("xb") as half:
             np.save(half, fewer_tokens(whole, backbone.side))
-        rename(temporary, path)
-    if not path.exists():
-        make_directory(cache)
-        count = len(dataset.samples)
-        temporary = temporary_name(path)
-        found = np.lib.format.open_memmap(
-            temporary, "w+", np.float16, (count, backbone.tokens, backbone.width)
-        )
-        size = check_batches(backbone).batch_size
-        for item in encode(dataset, range(count), backbone, batch_size=size):
-            if isinstance(item, Encoded):
-                found[item.index] = item.tokens
-                progress("encoding", item.index + 1, count, dataset.kind)
-        found.flush()
-        rename(temporary, path)
+    else:
+        _encode_into(temporary, dataset, backbone, progress)
+    rename(temporary, path)
     return path
+
+
+def _encode_into(path: Path, dataset: Dataset, backbone: Backbone, progress: Progress) -> None:
+    count = len(dataset.samples)
+    shape = (count, backbone.tokens, backbone.width)
+    found = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    size = check_batches(backbone).batch_size
+    for item in encode(dataset, range(count), backbone, batch_size=size):
+        if isinstance(item, Encoded):
+            found[item.index] = item.tokens
+            progress("encoding", item.index + 1, count, dataset.kind)
+    found.flush()
 
 
 def _held_out(samples: Sequence[Sample]) -> set[int]:

@@ -277,12 +277,12 @@ def _summed(
 def _blocks(samples: int, threads: int, features: int) -> list[slice]:
     """Cuts of about equal size, as many for each thread.
 
-    At most `BLOCK_ROWS` samples and, for ``features`` bytes a sample, `BLOCK_BYTES`; at least
-    `ROWS_AT_ONCE` samples where there are so many.
+    None is longer than `BLOCK_ROWS` and, for ``features`` bytes a sample, `BLOCK_BYTES`; there are
+    no more than cuts of `ROWS_AT_ONCE` would be, the rows of one product of a projection.
     """
     most = min(BLOCK_ROWS, max(ROWS_AT_ONCE, BLOCK_BYTES // features))
-    count = -(-samples // (most * threads)) * threads
-    count = min(count, -(-samples // min(most, ROWS_AT_ONCE)))
+    even = -(-samples // (most * threads)) * threads
+    count = min(even, -(-samples // ROWS_AT_ONCE))
     cuts = [samples * place // count for place in range(count + 1)] if count else [0]
     return [slice(begin, end) for begin, end in pairwise(cuts)]
 
